@@ -234,8 +234,17 @@ func TestLiveDamage(t *testing.T) {
 		}
 		if err := Create(ctx, db); err != nil {
 			t.Errorf("%s: %v", c.name, err)
-		} else if err := Check(ctx, db); err != nil {
-			t.Errorf("%s, after the cure: %v", c.name, err)
+			continue
+		}
+		// ALTER answers before the table's WAL has been applied.
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			if err = Check(ctx, db); err == nil {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Errorf("%s, after the cure: %v", c.name, err)
+				break
+			}
 		}
 	}
 	dropAll(t, ctx, db)
