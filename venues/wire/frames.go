@@ -80,8 +80,8 @@ func (e *ProtocolError) Error() string {
 // next returns the next thing in the buffer. Its payload borrows from the buffer
 // and is valid until the next call of next or space. The error is set with fBad.
 //
-// A length is accepted in any of the three encodings: a server that spends more
-// bytes than it must on a length is wasteful (section 5.2), not ambiguous.
+// The length of a data frame is accepted in any of the three encodings: a server that
+// spends more bytes on it than it must (section 5.2) is wasteful, not ambiguous.
 // Text is not checked to be UTF-8: what reads the message as JSON judges it.
 func (f *frames) next() (fKind, []byte, *ProtocolError) {
 	for {
