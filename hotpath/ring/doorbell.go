@@ -1,0 +1,112 @@
+package ring
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Doorbell lets one consumer sleep until one of its rings has something. A
+// producer pays one load of a shared flag per Commit; only if the consumer has
+// parked does it pay for a wake-up. The consumer's loop:
+//
+//	for {
+//		if drainAllRings() {
+//			continue
+//		}
+//		bell.Prepare()
+//		if drainAllRings() {
+//			bell.Cancel()
+//			continue
+//		}
+//		bell.Wait(timeout)
+//	}
+//
+// The second look, between Prepare and Wait, is what keeps a wake-up from being
+// lost. Without it:
+//
+//  1. consumer: Peek finds the ring empty
+//  2. producer: stores tail
+//  3. producer: loads the flag, finds "not parked", does not ring
+//  4. consumer: sets the flag, sleeps; the record lies there until the timeout
+//
+// With it, each side first stores its own word and then loads the other's: the
+// producer tail, then flag; the consumer flag, then tail. In the one order that
+// all atomics of a Go program have, one of the two stores comes first, and the
+// load of the other side comes after it: either the producer sees the flag and
+// rings, or the consumer sees the record and cancels. (Both may happen: then
+// a token is left over, and one later Wait may return for nothing.) A processor
+// may let a load overtake an older store to another address, which would bring
+// the lost wake-up back; the order of Go's atomics forbids exactly that, and on
+// amd64 its price is the locked exchange in Commit.
+//
+// A wake-up means "look again", nothing more. Prepare, Cancel and Wait are the
+// consumer's; Ring is for any goroutine.
+type Doorbell struct {
+	_      [lineSize]byte
+	parked atomic.Bool // true: the consumer sleeps or is about to
+	_      [lineSize]byte
+
+	tokens chan struct{} // holds at most one; a full one is as good as two
+	timer  *time.Timer   // the consumer's, reused; stopped outside Wait
+}
+
+// NewDoorbell makes a bell for one consumer.
+func NewDoorbell() *Doorbell {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return &Doorbell{tokens: make(chan struct{}, 1), timer: t}
+}
+
+// Ring wakes the consumer if it has parked. The store that the consumer is to
+// see must come before it.
+func (d *Doorbell) Ring() {
+	if d.parked.Load() {
+		d.wake()
+	}
+}
+
+// wake is apart so that Ring is inlined into Commit.
+func (d *Doorbell) wake() {
+	// Of several producers one wins, the others have nothing to do.
+	if !d.parked.CompareAndSwap(true, false) {
+		return
+	}
+	select {
+	case d.tokens <- struct{}{}:
+	default:
+	}
+}
+
+// Prepare announces that the consumer will park. It must then look at all of
+// its rings once more, and call Cancel or Wait.
+func (d *Doorbell) Prepare() {
+	// A left-over token stands for a store before it: the look that follows
+	// will see that store, so the token may go.
+	select {
+	case <-d.tokens:
+	default:
+	}
+	d.parked.Store(true)
+}
+
+// Cancel takes Prepare back.
+func (d *Doorbell) Cancel() { d.parked.Store(false) }
+
+// Wait sleeps until the bell rings, true, or the timeout is over, false; with a
+// timeout of 0 or less it returns at once. The consumer is no longer parked
+// afterwards. It does not spin: on a machine with fewer cores than feeds the
+// spinning consumer is what keeps the producer from running.
+func (d *Doorbell) Wait(timeout time.Duration) bool {
+	if timeout > 0 {
+		d.timer.Reset(timeout)
+		select {
+		case <-d.tokens:
+			d.timer.Stop()
+			d.parked.Store(false)
+			return true
+		case <-d.timer.C:
+		}
+	}
+	// Whoever has taken the flag meanwhile has rung.
+	return !d.parked.CompareAndSwap(true, false)
+}
