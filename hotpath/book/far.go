@@ -78,29 +78,27 @@ func (f *far) locate(key int64) int {
 	if h := f.hint; h < len(f.low) && f.low[h] <= key && (h+1 == len(f.low) || key < f.low[h+1]) {
 		return h
 	}
-	lo := 0
-	for n := len(f.low); n > 1; {
+	lo := uint(0)
+	for n := uint(len(f.low)); n > 1; {
 		half := n / 2
-		if f.low[lo+half] <= key {
-			lo += half
-		}
+		lo += half & -uint(boolBit(f.low[lo+half] <= key))
 		n -= half
 	}
-	f.hint = lo
-	return lo
+	f.hint = int(lo)
+	return int(lo)
 }
 
-// find returns the place of the first key that is not less than key.
+// find returns the place of the first key that is not less than key. Like locate
+// it searches without a branch that depends on the keys: half of those would be
+// guessed wrong.
 func (c *chunk) find(key int64) int {
-	lo, n := 0, c.n
-	for n > 0 {
+	lo := uint(0)
+	for n := uint(c.n); n > 0; {
 		half := (n + 1) / 2
-		if c.key[(lo+half-1)%chunkLevels] < key {
-			lo += half
-		}
+		lo += half & -uint(boolBit(c.key[(lo+half-1)%chunkLevels] < key))
 		n -= half
 	}
-	return lo
+	return int(lo)
 }
 
 // split makes room in the full chunk i for a level at place j, and returns where
@@ -157,11 +155,9 @@ func (f *far) remove(i, j int, off bool) {
 	f.n--
 	f.off -= int(boolBit(off))
 	if c.n == 0 {
+		// Its neighbours need no look: next to a single level, each of them held at
+		// least chunkLevels/2.
 		f.deleteChunk(i)
-		// The neighbours, now next to each other, may both be small.
-		if i > 0 && i < len(f.chunks) {
-			f.join(i - 1)
-		}
 		return
 	}
 	f.low[i] = c.key[0]

@@ -13,11 +13,11 @@ const (
 
 	// headroomTicks is the room above the best price after the window has slid:
 	// what a rally may gain before the next slide.
-	headroomTicks = windowTicks / 16
+	headroomTicks = windowTicks / 32
 
 	// slackTicks is how far the best price may lie below the end of the window
 	// before the window follows it down.
-	slackTicks = windowTicks / 8
+	slackTicks = windowTicks / 16
 )
 
 // ladder is one side. A level's place is s: its tick number for bids, the

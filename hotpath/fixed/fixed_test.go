@@ -123,7 +123,7 @@ func TestParseRandom(t *testing.T) {
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 1))
 	t.Logf("seed %d", seed)
-	for range 20000 {
+	for range 5000 {
 		checkText(t, randomText(r))
 	}
 }
@@ -208,7 +208,7 @@ func TestIntRandom(t *testing.T) {
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 2))
 	t.Logf("seed %d", seed)
-	for range 50000 {
+	for range 20000 {
 		checkInt(t, randomInt(r), int8(r.IntN(MaxScale+1)), int8(r.IntN(22)))
 	}
 	checkInt(t, 0, 0, 127)
