@@ -123,9 +123,17 @@ func TestParseRandom(t *testing.T) {
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 1))
 	t.Logf("seed %d", seed)
-	for range 5000 {
+	for range rounds(5000) {
 		checkText(t, randomText(r))
 	}
+}
+
+// rounds is fewer of them with -short, as under the race detector.
+func rounds(n int) int {
+	if testing.Short() {
+		return n / 10
+	}
+	return n
 }
 
 func randomText(r *rand.Rand) string {
@@ -208,7 +216,7 @@ func TestIntRandom(t *testing.T) {
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 2))
 	t.Logf("seed %d", seed)
-	for range 20000 {
+	for range rounds(20000) {
 		checkInt(t, randomInt(r), int8(r.IntN(MaxScale+1)), int8(r.IntN(22)))
 	}
 	checkInt(t, 0, 0, 127)
