@@ -1,0 +1,44 @@
+# The logic is in Go; these are the words for it.
+STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.7.0
+GATE = go test -count=1 $(TESTFLAGS)
+
+.PHONY: help build demo capture test race bench gates fmt lint ci clean
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -ts '|' 2>/dev/null || sed -n 's/^\([a-z]*\):.*## /  make \1: /p' $(MAKEFILE_LIST)
+
+build: ## bin/deeptape
+	go build -o bin/deeptape ./cmd/deeptape
+
+demo: build ## record a simulated venue into a real QuestDB and prove it; KEEP=1 leaves it running
+	bin/deeptape demo $(if $(KEEP),--keep)
+
+capture: build ## record; ARGS="binance:BTCUSDT --for 10m"
+	bin/deeptape capture $(ARGS)
+
+test: ## vet, and every test
+	go vet ./...
+	go test $(TESTFLAGS) ./...
+
+race: ## every test under the race detector
+	go test -race $(TESTFLAGS) ./...
+
+bench: ## benchmarks, with allocations; BENCH=regexp picks some
+	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem ./...
+
+gates: ## zero allocations; instructions per message within bench/budgets.go (needs valgrind)
+	$(GATE) -run 'Alloc' ./...
+	DEEPTAPE_GATES=1 $(GATE) -run 'TestInstructions' ./bench
+
+fmt: ## gofmt everything
+	gofmt -l -w .
+
+lint: ## gofmt, vet with every build tag, staticcheck
+	@test -z "$$(gofmt -l .)" || { echo "not formatted (make fmt):"; gofmt -l .; exit 1; }
+	go vet -tags valgrind ./...
+	$(STATICCHECK) ./...
+
+ci: ## what .ci/run does
+	.ci/run
+
+clean: ## what was built; never what was recorded
+	rm -rf bin *.test *.prof callgrind.out*

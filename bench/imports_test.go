@@ -1,0 +1,266 @@
+package bench
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// mayImport says for each package of the module which others it may import. A
+// package that is not here fails the test: give it a row. "x/..." is x and all
+// below it. The order is that of a frame's way.
+var mayImport = map[string][]string{
+	// Knows no venue, no socket, no QuestDB.
+	"hotpath/fixed":         {},
+	"hotpath/scan":          {"hotpath/fixed"},
+	"hotpath/event":         {},
+	"hotpath/book":          {"hotpath/event", "hotpath/fixed"},
+	"hotpath/book/booktest": {"hotpath/event"}, // the oracle shares only the words
+	"hotpath/ring":          {},
+	"hotpath/ledger":        {"hotpath/event"},
+	"hotpath/lane":          {"hotpath/event", "hotpath/ledger", "hotpath/ring"},
+	"hotpath/journal":       {"hotpath/event"},
+
+	// Knows no QuestDB.
+	"venues":         {"hotpath/event", "hotpath/fixed", "hotpath/scan", "hotpath/ledger"},
+	"venues/wire":    {},
+	"venues/feed":    {"venues", "hotpath/book", "hotpath/event", "hotpath/fixed", "hotpath/ledger"},
+	"venues/session": {"venues", "venues/feed", "venues/wire", "hotpath/event", "hotpath/lane", "hotpath/ledger", "hotpath/ring"},
+
+	// Knows no venue.
+	"ilp/qdb":           {},
+	"ilp/schema":        {"ilp/qdb"},
+	"ilp/line":          {"hotpath/event", "hotpath/fixed"},
+	"ilp/line/linetest": {},
+	"ilp/sender":        {"ilp/qdb", "hotpath/event"},
+	"ilp/deliver":       {"ilp/...", "hotpath/..."},
+	"ilp/verify":        {"ilp/...", "hotpath/..."},
+
+	// Written from the protocol sheets: a mistake in venues or hotpath must not
+	// be made here as well.
+	"bench/world":    {},
+	"bench/simvenue": {"bench/world"},
+
+	// Measures every stage.
+	"bench":        {"hotpath/...", "venues/...", "ilp/..."},
+	"bench/counts": {"hotpath/...", "venues/...", "ilp/..."},
+
+	// Wiring.
+	"cmd/localdb":        {},
+	"cmd/localdb/dbtest": {"cmd/localdb"},
+	"cmd/config":         {"venues", "ilp/qdb"},
+	"cmd/agent":          {"cmd/config", "hotpath/...", "venues/...", "ilp/..."},
+	"cmd/deeptape":       {"cmd/...", "hotpath/...", "venues/...", "ilp/...", "bench/simvenue", "bench/world"},
+}
+
+// testsMayImport is what test files may import besides, apart from all of their
+// own tree: oracles and stand-ins.
+var testsMayImport = []string{"hotpath/book/booktest", "ilp/line/linetest", "cmd/localdb", "cmd/localdb/dbtest", "bench/simvenue", "bench/world"}
+
+// pure packages see no network, no file and no clock: the same inputs give the
+// same outputs, live, in replay and in simulation. The journal's files are the
+// only exception.
+var pure = []string{"hotpath/...", "venues", "venues/feed"}
+
+const impureByDesign = "hotpath/journal"
+
+const maxFileLines = 600
+
+// topLevel is all that the project keeps in its root.
+var topLevel = []string{".ci", ".gitattributes", ".gitignore", "Makefile", "README.md", "bench", "cmd", "go.mod", "go.sum", "hotpath", "ilp", "staticcheck.conf", "venues"}
+
+func TestImports(t *testing.T) {
+	for _, f := range sources(t) {
+		allowed, known := mayImport[f.pkg]
+		if !known {
+			t.Errorf("%s: package %s has no row in mayImport of bench/imports_test.go", f.path, f.pkg)
+			continue
+		}
+		if f.isTest {
+			tree, _, _ := strings.Cut(f.pkg, "/")
+			allowed = slices.Concat(allowed, testsMayImport, []string{tree + "/..."})
+		}
+		for _, imp := range f.imports {
+			rel, internal := strings.CutPrefix(imp, "deeptape/")
+			if internal && !matches(allowed, rel) {
+				t.Errorf("%s: %s must not import %s (see mayImport of bench/imports_test.go)", f.path, f.pkg, rel)
+			}
+		}
+	}
+}
+
+func TestPurePackages(t *testing.T) {
+	for _, f := range sources(t) {
+		if f.isTest || !matches(pure, f.pkg) || f.pkg == impureByDesign {
+			continue
+		}
+		for _, imp := range f.imports {
+			first, _, _ := strings.Cut(imp, "/")
+			if slices.Contains([]string{"net", "os", "syscall", "math/rand"}, first) || strings.HasPrefix(imp, "math/rand") {
+				t.Errorf("%s: %s must not import %s", f.path, f.pkg, imp)
+			}
+		}
+		f.calls("time", func(pos token.Position, name string) {
+			if name == "Now" || name == "Since" || name == "Until" {
+				t.Errorf("%v: %s must not read the clock: time.%s", pos, f.pkg, name)
+			}
+		})
+	}
+}
+
+func TestHouseRules(t *testing.T) {
+	documented := map[string]bool{}
+	rawAtomic := regexp.MustCompile(`^(Add|And|Or|Load|Store|Swap|CompareAndSwap)(Int|Uint|Pointer)`)
+	for _, f := range sources(t) {
+		documented[f.pkg] = documented[f.pkg] || f.ast.Doc != nil && !f.isTest
+		if lines := strings.Count(f.text, "\n"); lines > maxFileLines && !f.isTest {
+			t.Errorf("%s: %d lines, more than %d: split it", f.path, lines, maxFileLines)
+		}
+		// A field of type atomic.Uint64 cannot be read plainly by mistake.
+		f.calls("sync/atomic", func(pos token.Position, name string) {
+			if rawAtomic.MatchString(name) {
+				t.Errorf("%v: atomic.%s: use the types of sync/atomic", pos, name)
+			}
+		})
+	}
+	for pkg, ok := range documented {
+		if !ok {
+			t.Errorf("package %s has no comment that says what it does", pkg)
+		}
+	}
+}
+
+// TestTree looks at what is committed.
+func TestTree(t *testing.T) {
+	cmd := exec.Command("git", "ls-files", "-z")
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Skipf("not a git checkout: %v", err)
+	}
+	files := strings.Split(strings.TrimRight(string(out), "\x00"), "\x00")
+	// Built from pieces so as not to find themselves.
+	elsewhere := regexp.MustCompile(`(^|[^\w.~$}/])/(` + strings.Join([]string{"work", "root", "home", "Users", "tmp"}, "|") + `)/` +
+		`|` + strings.Join([]string{`proxy\.golang` + `\.org`, `repo1?\.maven` + `\.`, `registry[\w-]*\.docker` + `\.`, `docker\.` + `io`, `deb\.debian` + `\.`}, "|"))
+	for _, name := range files {
+		if first, _, _ := strings.Cut(name, "/"); !slices.Contains(topLevel, first) {
+			t.Errorf("%s: the root of the project holds only %s", name, strings.Join(topLevel, " "))
+		}
+		b, err := os.ReadFile(filepath.Join("..", name))
+		if err != nil {
+			if os.IsNotExist(err) {
+				continue // deleted, not yet committed
+			}
+			t.Fatal(err)
+		}
+		if strings.Contains(string(b[:min(len(b), 8000)]), "\x00") {
+			continue // not text
+		}
+		for i, line := range strings.Split(string(b), "\n") {
+			if m := elsewhere.FindString(line); m != "" {
+				t.Errorf("%s:%d: names a place outside the project: %q", name, i+1, m)
+			}
+		}
+	}
+}
+
+// matches reports whether pkg is one of the patterns.
+func matches(patterns []string, pkg string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		prefix, tree := strings.CutSuffix(p, "/...")
+		return pkg == prefix || tree && strings.HasPrefix(pkg, prefix+"/")
+	})
+}
+
+type source struct {
+	path    string // from the module's root
+	pkg     string // its directory
+	text    string
+	isTest  bool
+	imports []string
+	fset    *token.FileSet
+	ast     *ast.File
+}
+
+// sources parses every Go file of the module, whatever its build tags.
+func sources(t *testing.T) []*source {
+	t.Helper()
+	var all []*source
+	err := filepath.WalkDir("..", func(name string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if e.IsDir() {
+			if base := e.Name(); name != ".." && (strings.HasPrefix(base, ".") || base == "testdata") {
+				return fs.SkipDir
+			}
+			if _, err := os.Stat(filepath.Join(name, "go.mod")); err == nil && name != ".." {
+				return fs.SkipDir // a module of its own
+			}
+			return nil
+		}
+		if !strings.HasSuffix(name, ".go") {
+			return nil
+		}
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		rel := filepath.ToSlash(strings.TrimPrefix(name, ".."+string(filepath.Separator)))
+		f := &source{path: rel, pkg: path.Dir(rel), text: string(b), isTest: strings.HasSuffix(rel, "_test.go"), fset: token.NewFileSet()}
+		if f.ast, err = parser.ParseFile(f.fset, rel, b, parser.ParseComments|parser.SkipObjectResolution); err != nil {
+			return err
+		}
+		for _, imp := range f.ast.Imports {
+			p, err := strconv.Unquote(imp.Path.Value)
+			if err != nil {
+				return fmt.Errorf("%s: %w", rel, err)
+			}
+			f.imports = append(f.imports, p)
+		}
+		all = append(all, f)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) < 10 {
+		t.Fatalf("found only %d Go files", len(all))
+	}
+	return all
+}
+
+// calls visits every use of a name of the imported package.
+func (f *source) calls(importPath string, visit func(pos token.Position, name string)) {
+	local := ""
+	for _, imp := range f.ast.Imports {
+		if p, err := strconv.Unquote(imp.Path.Value); err == nil && p == importPath {
+			local = path.Base(importPath)
+			if imp.Name != nil {
+				local = imp.Name.Name
+			}
+		}
+	}
+	if local == "" {
+		return
+	}
+	ast.Inspect(f.ast, func(n ast.Node) bool {
+		if sel, ok := n.(*ast.SelectorExpr); ok {
+			if x, ok := sel.X.(*ast.Ident); ok && x.Name == local {
+				visit(f.fset.Position(sel.Pos()), sel.Sel.Name)
+			}
+		}
+		return true
+	})
+}
