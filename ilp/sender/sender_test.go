@@ -1,0 +1,265 @@
+package sender
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"deeptape/ilp/qdb"
+	"deeptape/ilp/schema"
+)
+
+func confOf(server *httptest.Server) qdb.Conf {
+	return qdb.Conf{Addr: strings.TrimPrefix(server.URL, "http://")}
+}
+
+func TestOutcomes(t *testing.T) {
+	const bad = "failed to parse line protocol:errors encountered on line(s):\\nerror in line 3: table: book_delta, column: flags; "
+	for _, c := range []struct {
+		status int
+		body   string
+		want   Outcome
+	}{
+		{204, "", Outcome{Word: Stored}},
+		{400, `{"code":"invalid","message":"` + bad + `line protocol value: 40000 is out bounds of column type: SHORT","line":3,"errorId":"x-1"}`,
+			Outcome{Word: Refused, Cause: CauseRow, Line: 3, Reason: "error in line 3: table: book_delta, column: flags; line protocol value: 40000 is out bounds of column type: SHORT"}},
+		{400, `{"code":"invalid","message":"` + bad + `cast error from protocol type: INTEGER to column type: VARCHAR","line":3,"errorId":"x-1"}`,
+			Outcome{Word: Refused, Cause: CauseSchema, Line: 3, Reason: "error in line 3: table: book_delta, column: flags; cast error from protocol type: INTEGER to column type: VARCHAR"}},
+		{400, `{"code":"invalid","message":"error in line 1: table: t; table does not exist, creating new tables is disabled","line":1}`,
+			Outcome{Word: Refused, Cause: CauseSchema, Line: 1, Reason: "error in line 1: table: t; table does not exist, creating new tables is disabled"}},
+		{400, "Bad  things\n", Outcome{Word: Refused, Cause: CauseRow, Reason: "Bad things"}},
+		{413, "", Outcome{Word: Refused, Cause: CauseTooLarge, Reason: "Request Entity Too Large"}},
+		{421, `{"code":"not accepting writes","message":"instance is read-only"}`, Outcome{Word: Retry, Cause: CauseReadOnly, Reason: "instance is read-only"}},
+		{401, "Unauthorized", Outcome{Word: Retry, Cause: CauseDenied, Reason: "Unauthorized"}},
+		{403, "", Outcome{Word: Retry, Cause: CauseDenied, Reason: "Forbidden"}},
+		{404, "", Outcome{Word: Retry, Cause: CauseServer, Reason: "Not Found"}},
+		{500, `{"code":"internal error","message":"write error: book_delta, errno: 28, error: No space left on device","line":1}`,
+			Outcome{Word: Retry, Cause: CauseDisk, Reason: "write error: book_delta, errno: 28, error: No space left on device"}},
+		{500, `{"code":"internal error","message":"oops"}`, Outcome{Word: Retry, Cause: CauseServer, Reason: "oops"}},
+		{503, "busy", Outcome{Word: Retry, Cause: CauseServer, Reason: "busy"}},
+		{200, "hello", Outcome{Word: Retry, Cause: CauseServer, Reason: "answer 200 in place of 204: hello"}},
+		{302, "", Outcome{Word: Retry, Cause: CauseServer, Reason: "Found"}},
+	} {
+		var got []byte
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != http.MethodPost || r.URL.Path != "/write" {
+				t.Errorf("%s %s", r.Method, r.URL.Path)
+			}
+			got, _ = io.ReadAll(r.Body)
+			w.Header().Set("Location", "/elsewhere")
+			w.WriteHeader(c.status)
+			io.WriteString(w, c.body)
+		}))
+		s := New(confOf(server))
+		b := &Batch{Table: "t", Body: []byte("t x=1i 5\nt x=2i 6\n"), Rows: 2}
+		c.want.Status = c.status
+		if o := s.Post(context.Background(), b); o != c.want {
+			t.Errorf("%d %s\ngives %+v\nwant  %+v", c.status, c.body, o, c.want)
+		}
+		if !bytes.Equal(got, b.Body) {
+			t.Errorf("QuestDB got %q", got)
+		}
+		s.Close()
+		server.Close()
+	}
+}
+
+// Ways of not answering: the rows may be stored or not, so the word is Retry.
+func TestNoAnswer(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := listener.Addr().String()
+	listener.Close()
+	release := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if string(body) == "die\n" {
+			panic(http.ErrAbortHandler)
+		}
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	}))
+	defer server.Close()
+	defer close(release)
+	conf := confOf(server)
+	conf.RequestTimeout = 50 * time.Millisecond
+	stopped, stop := context.WithCancel(context.Background())
+	time.AfterFunc(20*time.Millisecond, stop)
+	for _, c := range []struct {
+		name string
+		conf qdb.Conf
+		ctx  context.Context
+		body string
+		want Cause
+	}{
+		{"refused", qdb.Conf{Addr: nobody}, context.Background(), "x\n", CauseUnreachable},
+		{"no such host", qdb.Conf{Addr: "no-such-host.invalid:9000"}, context.Background(), "x\n", CauseUnreachable},
+		{"dies", confOf(server), context.Background(), "die\n", CauseBroken},
+		{"hangs", conf, context.Background(), "hang\n", CauseTimeout},
+		{"stopped", confOf(server), stopped, "hang\n", CauseStopped},
+	} {
+		s := New(c.conf)
+		o := s.Post(c.ctx, &Batch{Body: []byte(c.body), Rows: 1})
+		if o.Word != Retry || o.Cause != c.want || o.Reason == "" || o.Status != 0 || strings.Contains(o.Reason, "/write") {
+			t.Errorf("%s: %+v", c.name, o)
+		}
+		s.Close()
+	}
+}
+
+// One connection, kept over refusals, and a new one after it was lost.
+func TestOneConnection(t *testing.T) {
+	var opened atomic.Int32
+	n := 0
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		n++
+		switch {
+		case n == 7:
+			panic(http.ErrAbortHandler)
+		case n%2 == 0:
+			w.WriteHeader(http.StatusBadRequest)
+			io.WriteString(w, `{"message":"bad","line":1}`)
+		default:
+			w.WriteHeader(http.StatusNoContent)
+		}
+	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	s := New(confOf(server))
+	defer s.Close()
+	for i := 1; i <= 10; i++ {
+		o := s.Post(context.Background(), &Batch{Body: []byte("x\n"), Rows: 1})
+		want := Stored
+		if i%2 == 0 {
+			want = Refused
+		}
+		if i == 7 {
+			want = Retry
+		}
+		if o.Word != want {
+			t.Errorf("post %d: %+v, want %v", i, o, want)
+		}
+		if i == 6 && opened.Load() != 1 {
+			t.Errorf("%d connections for six requests", opened.Load())
+		}
+	}
+	if opened.Load() != 2 {
+		t.Errorf("%d connections, want 2", opened.Load())
+	}
+}
+
+// The owner may reuse the bytes when Post returns, even if QuestDB answered before
+// it had read them all. The race detector watches.
+func TestBodyIsReleased(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusBadRequest)
+		io.WriteString(w, `{"message":"bad","line":1}`)
+	}))
+	defer server.Close()
+	s := New(confOf(server))
+	defer s.Close()
+	body := bytes.Repeat([]byte("x"), 16<<20)
+	for range 5 {
+		o := s.Post(context.Background(), &Batch{Body: body, Rows: 1})
+		// An answer that is lost behind the reset of the connection is a retry.
+		if o.Word == Stored {
+			t.Errorf("%+v", o)
+		}
+		clear(body)
+	}
+}
+
+// live opens the QuestDB that the environment names, with empty tables.
+func live(t *testing.T) (context.Context, *qdb.DB) {
+	addr := os.Getenv("DEEPTAPE_TEST_QUESTDB")
+	if addr == "" {
+		t.Skip("set DEEPTAPE_TEST_QUESTDB=host:port to run this against a real QuestDB (it empties deeptape's tables there)")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	db := qdb.Open(qdb.Conf{Addr: addr})
+	t.Cleanup(func() { cancel(); db.Close() })
+	if err := schema.Create(ctx, db); err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range schema.Tables() {
+		if err := db.Exec(ctx, "TRUNCATE TABLE "+table.Name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return ctx, db
+}
+
+// applied waits until a query that counts gives n, or tells what it gives.
+func applied(t *testing.T, ctx context.Context, db *qdb.DB, sql string, n int64) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		r, err := db.Query(ctx, sql)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, _ := r.Int(0, "n")
+		if got == n {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s gives %d, want %d", sql, got, n)
+		}
+	}
+}
+
+func TestLivePost(t *testing.T) {
+	ctx, db := live(t)
+	s := New(db.Conf())
+	defer s.Close()
+	var good bytes.Buffer
+	for i := range 1000 {
+		fmt.Fprintf(&good, "trades,venue=v,symbol=s,side=buy px=%di,qty=1i,px_scale=0i,qty_scale=0i,flags=0i %d\n", i, 1760000000000000000+i)
+	}
+	for range 2 {
+		if o := s.Post(ctx, &Batch{Table: "trades", Body: good.Bytes(), Rows: 1000}); o.Word != Stored {
+			t.Fatalf("%+v", o)
+		}
+	}
+	applied(t, ctx, db, "SELECT count() n, sum(px) s FROM trades", 1000)
+	for row, want := range map[string]Outcome{
+		"trades,venue=v,symbol=s px=1i,flags=70000i 1760000000000001000\n": {Word: Refused, Cause: CauseRow, Line: 1001, Status: 400},
+		"trades,venue=v,symbol=s px=1i,nothing=1i 1760000000000001000\n":   {Word: Refused, Cause: CauseSchema, Line: 1001, Status: 400},
+		"no_table,venue=v px=1i 1760000000000001000\n":                     {Word: Refused, Cause: CauseSchema, Line: 1001, Status: 400},
+		"delta,venue=v px=1i 1760000000000001000\n":                        {Word: Refused, Cause: CauseSchema, Line: 1001, Status: 400},
+		"trades,venue=v,symbol=s px=\"x\" 1760000000000001000\n":           {Word: Refused, Cause: CauseSchema, Line: 1001, Status: 400},
+	} {
+		// Rows in front of the bad one at other times: none of them may be stored.
+		body := append(bytes.ReplaceAll(good.Bytes(), []byte(" 176"), []byte(" 177")), row...)
+		o := s.Post(ctx, &Batch{Table: "trades", Body: body, Rows: 1001})
+		if o.Reason == "" || strings.Contains(o.Reason, "\n") {
+			t.Errorf("reason %q", o.Reason)
+		}
+		o.Reason = ""
+		if o != want {
+			t.Errorf("%q gives %+v, want %+v", row, o, want)
+		}
+	}
+	if o := s.Post(ctx, &Batch{Table: "trades", Body: []byte("trades,venue=v,symbol=s px=1i 1780000000000000000\n"), Rows: 1}); o.Word != Stored {
+		t.Fatalf("after the refusals: %+v", o)
+	}
+	applied(t, ctx, db, "SELECT count() n FROM trades", 1001)
+}
