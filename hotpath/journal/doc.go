@@ -18,7 +18,7 @@
 //	       16  i64  ts of its first record      12  u32  records
 //	       24  u64  previous segment, 0: none   16  u8   codec 0 raw, 1 s2, 2 hole
 //	       32  u32  blocks in the previous one  17  u8   flags, 0; then u16 0
-//	       36  u32  n, feeds in the table       20  u32  number within the segment
+//	       36  u32  n, feeds; 1<<31: unknown    20  u32  number within the segment
 //	       40  n x  {u16 feed, u16 0, u32 0,    24  u64  segment number
 //	               u64 pos, i64 ts}             32  i64  ts of its first record
 //	           u32  CRC32C of all before        40  u32  CRC32C of the payload

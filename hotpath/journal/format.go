@@ -33,6 +33,7 @@ const (
 
 	maxStored = MaxRecordBytes + MaxRecordBytes/64 + 1024 // no s2 block of a record is larger
 	maxFeeds  = 1 << 16
+	noTable   = 1 << 31 // instead of a count of feeds
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -52,6 +53,7 @@ type segmentHead struct {
 	prev       uint64 // 0: this is the first
 	prevBlocks uint32 // how many blocks the writer knew the previous one to have
 	feeds      []FeedEnd
+	noTable    bool // made by a repair, which cannot know the table
 }
 
 func segmentHeadSize(feeds int) int {
@@ -67,7 +69,11 @@ func appendSegmentHead(dst []byte, h segmentHead) []byte {
 	dst = le.AppendUint64(dst, uint64(h.ts))
 	dst = le.AppendUint64(dst, h.prev)
 	dst = le.AppendUint32(dst, h.prevBlocks)
-	dst = le.AppendUint32(dst, uint32(len(h.feeds)))
+	n := uint32(len(h.feeds))
+	if h.noTable {
+		n = noTable
+	}
+	dst = le.AppendUint32(dst, n)
 	for _, f := range h.feeds {
 		dst = le.AppendUint64(dst, uint64(f.Feed))
 		dst = le.AppendUint64(dst, f.Pos)
@@ -96,7 +102,11 @@ func segmentHeadLen(b []byte) (int, verdict) {
 		return 0, none
 	case len(b) < segmentFixSize:
 		return 0, torn
-	case le.Uint32(b) != segmentMagic || le.Uint32(b[36:]) > maxFeeds:
+	case le.Uint32(b) != segmentMagic:
+		return 0, bad
+	case le.Uint32(b[36:]) == noTable:
+		return segmentHeadSize(0), whole
+	case le.Uint32(b[36:]) > maxFeeds:
 		return 0, bad
 	}
 	return segmentHeadSize(int(le.Uint32(b[36:]))), whole
@@ -116,6 +126,7 @@ func parseSegmentHead(b []byte) (h segmentHead, ok bool) {
 	h.ts = int64(le.Uint64(b[16:]))
 	h.prev = le.Uint64(b[24:])
 	h.prevBlocks = le.Uint32(b[32:])
+	h.noTable = le.Uint32(b[36:]) == noTable
 	for e := b[segmentFixSize : n-8]; len(e) > 0; e = e[feedEntrySize:] {
 		h.feeds = append(h.feeds, FeedEnd{le.Uint16(e), le.Uint64(e[8:]), int64(le.Uint64(e[16:]))})
 	}

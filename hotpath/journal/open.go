@@ -39,20 +39,23 @@ type tracker struct {
 	disorder int            // records whose pos was not above the one before
 	damages  int            // so far
 	at       map[uint16]int // damages at the last news of a feed
+	based    bool           // a header has told which feeds there were before
 }
 
 func newTracker() tracker { return tracker{ends: newEnds(), at: map[uint16]int{}} }
 
 // header takes the table of a segment in: what it knows and no record has shown
 // is missing.
-func (t *tracker) header(feeds []FeedEnd, first bool) {
-	for _, f := range feeds {
-		if !first {
-			t.jump(f.Feed, f.Pos+1, 0)
-		}
+func (t *tracker) header(h segmentHead) {
+	if h.noTable {
+		return
+	}
+	for _, f := range h.feeds {
+		t.jump(f.Feed, f.Pos+1, 0)
 		t.ends.entry(f.Feed).raise(f.Pos, f.Ts)
 		t.at[f.Feed] = t.damages
 	}
+	t.based = true
 }
 
 // record takes one record in.
@@ -71,8 +74,8 @@ func (t *tracker) lost() { t.damages++ }
 func (t *tracker) jump(feed uint16, next uint64, ts int64) {
 	e := *t.ends.entry(feed)
 	known := t.at[feed] < t.damages
-	if next <= e.Pos+1 || e.Pos == 0 && !known {
-		return // in order; or the first that this walk sees of the feed
+	if next <= e.Pos+1 || e.Pos == 0 && !(known && t.based) {
+		return // in order; or the first that this walk can know of the feed
 	}
 	t.missing = append(t.missing, Range{Feed: feed, First: e.Pos + 1, Last: next - 1, After: e.Ts, Till: ts, Known: known})
 }
@@ -148,28 +151,27 @@ func (w *Writer) recover() (Recovery, error) {
 	t := newTracker()
 	k := walk{fs: w.fs, dir: w.dir, from: Position{Segment: list[from]}}
 	defer k.close()
-	var seen *scan
-	for {
+	for end := false; !end; {
 		o, d, err := k.next()
 		if err != nil {
 			return rec, err
 		}
-		if o == gotDamage && !d.Torn {
-			t.lost() // before the header, which may tell what it was
-		}
-		if k.s != nil && k.s != seen && k.s.started {
-			t.header(k.s.head.feeds, seen == nil)
-			seen = k.s
-		}
-		if o == gotEnd {
-			break
-		}
-		if o == gotDamage {
+		switch o {
+		case gotSegment:
+			if k.s.headOK {
+				t.header(k.s.head)
+			}
+		case gotBlock:
+			rec.Records += uint64(k.s.block.records)
+			eachRecord(k.s.raw, t.record)
+		case gotDamage:
 			rec.Damage = append(rec.Damage, d)
-			continue
+			if !d.Torn {
+				t.lost()
+			}
+		case gotEnd:
+			end = true
 		}
-		rec.Records += uint64(k.s.block.records)
-		eachRecord(k.s.raw, t.record)
 	}
 	if k.tail == torn {
 		rec.TornBytes = k.size - k.s.off
@@ -205,7 +207,7 @@ func (w *Writer) syncOld(number uint64) error {
 // Segment is what the header of a segment says.
 type Segment struct {
 	Number uint64
-	Valid  bool      // the header could be read; else only Number and Bytes are known
+	Valid  bool      // the header could be read and has a table of feeds; else Feeds is empty, and Ts may be 0
 	Bytes  int64     // of the file
 	Ts     int64     // of its first record, ns
 	Feeds  []FeedEnd // how far each feed was before it
@@ -248,5 +250,5 @@ func ReadSegment(fsys FS, dir string, number uint64) (Segment, error) {
 	if _, err := s.readHead(); err != nil {
 		return Segment{}, fmt.Errorf("cannot read %q: %w", name, err)
 	}
-	return Segment{Number: number, Valid: s.headOK, Bytes: size, Ts: s.head.ts, Feeds: s.head.feeds}, nil
+	return Segment{Number: number, Valid: s.headOK && !s.head.noTable, Bytes: size, Ts: s.head.ts, Feeds: s.head.feeds}, nil
 }

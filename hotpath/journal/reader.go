@@ -38,16 +38,18 @@ func NewReader(fsys FS, dir string, from Position) *Reader {
 func (r *Reader) Next() (event.Input, error) {
 	for len(r.rest) == 0 {
 		o, d, err := r.w.next()
-		switch {
-		case err != nil:
+		if err != nil {
 			return event.Input{}, err
-		case o == gotDamage:
-			return event.Input{}, d
-		case o == gotEnd:
-			return event.Input{}, io.EOF
 		}
-		r.rest = r.w.s.raw
-		r.at = Position{r.w.s.segment, r.w.s.from}
+		switch o {
+		case gotDamage:
+			return event.Input{}, d
+		case gotEnd:
+			return event.Input{}, io.EOF
+		case gotBlock:
+			r.rest = r.w.s.raw
+			r.at = Position{r.w.s.segment, r.w.s.from}
+		}
 	}
 	in, size, err := event.GetInput(r.rest)
 	if err != nil {
@@ -61,13 +63,12 @@ func (r *Reader) Next() (event.Input, error) {
 // it, after what may stand before it in its block: a caller that has seen those
 // knows them by their pos.
 func (r *Reader) Position() Position {
-	if len(r.rest) > 0 || r.w.s == nil {
+	switch {
+	case len(r.rest) > 0 || r.w.s == nil:
 		return r.at
-	}
-	if r.w.held {
-		return Position{r.w.s.segment, r.w.s.from}
-	}
-	if !r.w.s.started {
+	case len(r.w.queue) > 0:
+		return Position{r.w.s.segment, r.w.s.from} // damage is to be told before this block
+	case !r.w.s.started:
 		return Position{r.w.s.segment, 0}
 	}
 	return Position{r.w.s.segment, r.w.s.off}

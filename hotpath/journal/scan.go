@@ -21,11 +21,17 @@ type window struct {
 }
 
 // at returns n bytes from off, fewer only where the file ends. They are valid
-// until the next call. The caller has made sure that the file is about as long
-// before it asks for more than windowBytes.
+// until the next call.
 func (w *window) at(off int64, n int) ([]byte, error) {
 	if d := off - w.off; d >= 0 && d+int64(n) <= int64(len(w.buf)) {
 		return w.buf[d : d+int64(n)], nil
+	}
+	if n > windowBytes { // before memory is taken for it
+		size, err := w.f.Size()
+		if err != nil {
+			return nil, err
+		}
+		n = int(max(min(int64(n), size-off), 0))
 	}
 	want := max(n, windowBytes)
 	w.buf = grow(w.buf, want)
@@ -79,6 +85,7 @@ type scan struct {
 
 	// The damage that next has returned.
 	lostOff, lostBytes, lostBlocks int64
+	lostNumber                     uint64 // number of the first lost block
 	repaired                       bool
 }
 
@@ -89,9 +96,10 @@ func newScan(f File, segment uint64) *scan {
 type outcome uint8
 
 const (
-	gotBlock  outcome = iota // block, raw, from
-	gotDamage                // lost..., repaired; off is at the next valid block
-	gotEnd                   // no further whole block; see tail
+	gotBlock   outcome = iota // block, raw, from
+	gotDamage                 // lost..., repaired; off is at the next valid block
+	gotEnd                    // no further whole block; see tail
+	gotSegment                // of a walk: a segment was begun, its header has been read if it can be
 )
 
 // next steps over one block or one damaged range. At the end, tail says what
@@ -125,7 +133,7 @@ func (s *scan) next() (o outcome, tail verdict, size int64, err error) {
 // take makes the block that was found at off the current one.
 func (s *scan) take(h blockHead) outcome {
 	if skip := int64(h.number) - int64(s.number); skip > 0 && !s.anyNum {
-		s.lostOff, s.lostBytes, s.lostBlocks, s.repaired = s.off, 0, skip, false
+		s.lostOff, s.lostBytes, s.lostBlocks, s.lostNumber, s.repaired = s.off, 0, skip, s.number, false
 		s.number = uint64(h.number)
 		return gotDamage
 	}
@@ -138,9 +146,8 @@ func (s *scan) take(h blockHead) outcome {
 	}
 	gone := parseHole(s.raw)
 	s.lostOff, s.lostBytes, s.lostBlocks, s.repaired = int64(gone.offset), int64(gone.bytes), int64(gone.blocks), true
-	if gone.blocks > 0 {
-		s.number += gone.blocks - 1
-	}
+	s.lostNumber = uint64(h.number)
+	s.number = s.lostNumber + gone.blocks
 	s.raw = nil
 	return gotDamage
 }
@@ -218,16 +225,6 @@ func (s *scan) check(off int64) (blockHead, verdict, error) {
 	if !ok || h.segment != s.segment || !s.anyNum && uint64(h.number) < s.number {
 		return h, bad, nil
 	}
-	end := off + blockHeadSize + int64(h.stored)
-	if h.stored > windowBytes/2 {
-		size, err := s.win.f.Size()
-		if err != nil {
-			return h, bad, err
-		}
-		if size < end {
-			return h, torn, nil
-		}
-	}
 	b, err = s.win.at(off, blockHeadSize+int(h.stored))
 	if err != nil {
 		return h, bad, err
@@ -298,7 +295,7 @@ func (s *scan) search(v verdict) (o outcome, tail verdict, size int64, err error
 			return s.take(h), none, 0, nil
 		}
 	}
-	s.lostOff, s.lostBytes, s.repaired = s.off, at-s.off, false
+	s.lostOff, s.lostBytes, s.lostNumber, s.repaired = s.off, at-s.off, s.number, false
 	s.lostBlocks = int64(h.number) - int64(s.number)
 	if s.anyNum {
 		s.lostBlocks = 0
@@ -351,6 +348,8 @@ type DamageError struct {
 	Torn     bool // a write that was cut short: nothing that Flush had confirmed
 	Repaired bool // a hole that Fsck has left
 	Missing  bool // the segment's file is not there
+
+	number uint64 // of the first lost block
 }
 
 func (e *DamageError) Error() string {

@@ -52,29 +52,33 @@ type walk struct {
 	sealed bool
 	judged bool // left has been judged by the header of this segment
 	left   left
+	husk   left // a segment after it that has no header and no block
 	polls  uint
 
-	queue []*DamageError // found, and told before anything else
-	held  bool           // then the block in s
+	queue []news // found and not yet told
 }
+
+type news struct {
+	o outcome
+	d *DamageError
+}
+
+func (w *walk) lost(d *DamageError) { w.queue = append(w.queue, news{gotDamage, d}) }
 
 // pollsPerList: at the end of the journal the successor is looked for by its
 // name; only every so often the directory is listed, for the case that segments
 // were removed before this reader came to them.
 const pollsPerList = 64
 
-// next returns gotBlock, with the block in w.s, gotDamage, or gotEnd: nothing
-// more at present. An error is the disk's; the call may be repeated.
+// next returns gotSegment, gotBlock, with the block in w.s, gotDamage, or gotEnd:
+// nothing more at present. What was lost at the end of a segment is told before
+// gotSegment of the next, by whose header it is known. An error is the disk's; the call may be repeated.
 func (w *walk) next() (outcome, *DamageError, error) {
 	for {
 		if len(w.queue) > 0 {
-			d := w.queue[0]
+			n := w.queue[0]
 			w.queue = w.queue[1:]
-			return gotDamage, d, nil
-		}
-		if w.held {
-			w.held = false
-			return gotBlock, nil, nil
+			return n.o, n.d, nil
 		}
 		if w.s == nil {
 			if ok, err := w.first(); err != nil || !ok {
@@ -89,14 +93,18 @@ func (w *walk) next() (outcome, *DamageError, error) {
 		if w.s.started && !w.judged {
 			w.judged = true
 			w.judge(w.s.head, w.s.headOK)
+			w.queue = append(w.queue, news{gotSegment, nil})
+			if o == gotBlock {
+				w.queue = append(w.queue, news{gotBlock, nil})
+				continue
+			}
 		}
 		switch o {
 		case gotBlock:
-			w.held = true
-			continue
+			return gotBlock, nil, nil
 		case gotDamage:
 			s := w.s
-			w.queue = append(w.queue, &DamageError{Segment: s.segment, Offset: s.lostOff, Bytes: s.lostBytes, Blocks: s.lostBlocks, Repaired: s.repaired})
+			w.lost(&DamageError{Segment: s.segment, Offset: s.lostOff, Bytes: s.lostBytes, Blocks: s.lostBlocks, Repaired: s.repaired, number: s.lostNumber})
 			continue
 		}
 		after, ok, err := w.after(w.s.segment)
@@ -112,7 +120,7 @@ func (w *walk) next() (outcome, *DamageError, error) {
 				return gotEnd, nil, nil
 			}
 			// Not the beginning of a block, so no write that is under way.
-			w.queue = append(w.queue, &DamageError{Segment: w.s.segment, Offset: w.s.off, Bytes: size - w.s.off, Blocks: 1})
+			w.lost(&DamageError{Segment: w.s.segment, Offset: w.s.off, Bytes: size - w.s.off, Blocks: 1, number: w.s.number})
 			w.s.skip(size)
 			continue
 		}
@@ -153,7 +161,7 @@ func (w *walk) first() (ok bool, err error) {
 		return false, err
 	}
 	if !found && w.from.Segment > 0 {
-		w.queue = append(w.queue, &DamageError{Segment: w.from.Segment, Missing: true})
+		w.lost(&DamageError{Segment: w.from.Segment, Missing: true})
 	}
 	if found && w.from.Offset > 0 {
 		// A place that is no block's, as after a repair: from the start of the
@@ -224,14 +232,20 @@ func (w *walk) leave(s *scan, tail verdict, size int64) {
 	case tail == bad:
 		w.judge(segmentHead{}, false) // its header will not judge the one before it
 	default:
-		// The header was never finished, so the segment was never begun: the next
-		// header speaks about the one before.
-		if size > 0 {
-			w.queue = append(w.queue, &DamageError{Segment: s.segment, Bytes: size, Torn: true})
-		}
+		// The header was not finished. If so by a crash, the segment was never
+		// begun, and the next header speaks about the one before.
+		w.tornHusk()
+		w.husk = l
 		return
 	}
 	w.left = l
+}
+
+func (w *walk) tornHusk() {
+	if w.husk.bytes > 0 {
+		w.lost(&DamageError{Segment: w.husk.number, Bytes: w.husk.bytes, Torn: true})
+	}
+	w.husk = left{}
 }
 
 // judge says what is gone between the segment that was left and the one that
@@ -239,21 +253,34 @@ func (w *walk) leave(s *scan, tail verdict, size int64) {
 func (w *walk) judge(h segmentHead, ok bool) {
 	l := w.left
 	w.left = left{}
+	if ok && w.husk.number > 0 && w.husk.number == h.prev {
+		// It had been begun, and was cut down later.
+		if l.number > 0 {
+			w.left = l
+			w.husk, l = left{}, w.husk
+			w.judge(segmentHead{}, false)
+		} else {
+			w.husk, l = left{}, w.husk
+		}
+		w.left = left{}
+		l.tail = bad
+	}
+	w.tornHusk()
 	if l.number == 0 {
 		return
 	}
-	d := &DamageError{Segment: l.number, Offset: l.off, Bytes: l.bytes}
+	d := &DamageError{Segment: l.number, Offset: l.off, Bytes: l.bytes, number: l.blocks}
 	switch {
 	case ok && h.prev == l.number && uint64(h.prevBlocks) > l.blocks:
 		d.Blocks = int64(uint64(h.prevBlocks) - l.blocks)
-		w.queue = append(w.queue, d)
+		w.lost(d)
 	case l.bytes > 0:
 		if d.Torn = l.tail == torn; !d.Torn {
 			d.Blocks = 1
 		}
-		w.queue = append(w.queue, d)
+		w.lost(d)
 	}
 	if ok && h.prev > l.number {
-		w.queue = append(w.queue, &DamageError{Segment: h.prev, Blocks: int64(h.prevBlocks), Missing: true})
+		w.lost(&DamageError{Segment: h.prev, Blocks: int64(h.prevBlocks), Missing: true})
 	}
 }

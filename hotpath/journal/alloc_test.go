@@ -1,0 +1,60 @@
+//go:build !race
+
+package journal
+
+import "testing"
+
+func TestAppendAndFlushDoNotAllocate(t *testing.T) {
+	dir := t.TempDir()
+	w, _ := mustOpen(t, OS, dir, Options{})
+	defer w.Close()
+	m := newModel(8)
+	var recs [][]byte
+	for range 200 {
+		recs = append(recs, m.record(800))
+	}
+	pass := func() {
+		for i, rec := range recs {
+			if err := w.Append(rec); err != nil {
+				t.Fatal(err)
+			}
+			if i%50 == 49 {
+				if err := w.Flush(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	pass()
+	if n := testing.AllocsPerRun(50, pass); n != 0 {
+		t.Fatalf("%v allocations per 200 records and 4 flushes", n)
+	}
+}
+
+func TestNextDoesNotAllocate(t *testing.T) {
+	dir := t.TempDir()
+	w, _ := mustOpen(t, OS, dir, Options{})
+	defer w.Close()
+	m := newModel(9)
+	for range 20000 {
+		if err := w.Append(m.record(200)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	r := NewReader(OS, dir, Position{})
+	defer r.Close()
+	next := func() {
+		for range 150 {
+			if _, err := r.Next(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	next()
+	if n := testing.AllocsPerRun(100, next); n != 0 {
+		t.Fatalf("%v allocations per 150 records", n)
+	}
+}
