@@ -106,6 +106,8 @@ type Conn struct {
 // The payload is borrowed: it is valid until the next Read. A zero deadline means
 // none. With a deadline in the past, messages that are in the buffer are still handed
 // out, but the socket is not read: a caller who always comes late hears nothing new.
+// Deadline comes only when no message does: under a flood, who has a timer to keep
+// looks at the stamps.
 //
 // Read answers pings and close frames on the way, so it must be called often enough
 // for the server's patience (Binance: 60 s).
@@ -115,7 +117,7 @@ func (c *Conn) Read(deadline time.Time) (payload []byte, stampNs int64, outcome 
 	if c.done {
 		return nil, 0, Closed
 	}
-	if c.interrupted.Load() && c.takeInterrupt() {
+	if c.takeInterrupt() {
 		return nil, 0, Interrupted
 	}
 	for {
@@ -172,12 +174,10 @@ func (c *Conn) Interrupt() {
 
 var longAgo = time.Unix(1, 0)
 
+// takeInterrupt reports and clears the flag. The socket's deadline, which is or will be
+// the interrupter's, is put right by fill.
 func (c *Conn) takeInterrupt() bool {
-	if !c.interrupted.Swap(false) {
-		return false
-	}
-	c.isArmed = false // the socket's deadline is, or will be, the interrupter's
-	return true
+	return c.interrupted.Load() && c.interrupted.Swap(false)
 }
 
 // fill reads once. Message means that bytes came, or that stop is set.
@@ -199,7 +199,7 @@ func (c *Conn) fill(deadline time.Time) ReadOutcome {
 			c.nc.SetReadDeadline(d) // fails only on a closed socket; the read will say so
 			c.armed, c.isArmed = d, true
 		}
-		if c.interrupted.Load() && c.takeInterrupt() {
+		if c.takeInterrupt() {
 			return Interrupted
 		}
 		n, err := c.nc.Read(space)
@@ -221,13 +221,13 @@ func (c *Conn) fill(deadline time.Time) ReadOutcome {
 				return Message
 			}
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			if c.interrupted.Load() && c.takeInterrupt() {
+			if c.takeInterrupt() {
 				return Interrupted
 			}
 			if !deadline.IsZero() && !time.Now().Before(deadline) {
 				return Deadline
 			}
-			c.isArmed = false // a late interrupter, or a pong is due
+			c.isArmed = false // an interrupter, seen before or still to be seen; or a pong is due
 		default:
 			c.lost("read from", err)
 			return Message
@@ -328,7 +328,9 @@ func (c *Conn) Ping() error {
 }
 
 // Close sends a close frame and closes the socket at once, without waiting for the
-// server's. What is whole in the buffer can still be read. A second Close is nothing.
+// server's: if bytes of the server are under way then, the kernel resets the
+// connection and the server may not see our code. What is whole in the buffer can
+// still be read. A second Close does nothing.
 func (c *Conn) Close(code uint16, reason string) {
 	c.shut(ws.StatusCode(code), reason, ErrClosed)
 }

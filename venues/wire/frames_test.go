@@ -224,3 +224,13 @@ func TestBufferGrowsAndShrinks(t *testing.T) {
 		}
 	}
 }
+
+// A message that fits behind nothing else is not a reason to grow.
+func TestBufferDoesNotGrowForWhatFits(t *testing.T) {
+	whole := frame(fin|text, strings.Repeat("x", 60<<10))
+	sc := &scriptConn{chunks: [][]byte{whole[:50<<10], whole[50<<10:]}}
+	c := NewConn(sc, nil, Options{ReadBufferBytes: 64 << 10})
+	if p, _, out := c.Read(soon()); out != Message || len(p) != 60<<10 || len(c.f.buf) != 64<<10 {
+		t.Fatalf("%v, %d bytes, buffer %d", out, len(p), len(c.f.buf))
+	}
+}

@@ -186,3 +186,27 @@ func TestRetryAfter(t *testing.T) {
 		}
 	}
 }
+
+func TestRedirectRules(t *testing.T) {
+	req := func(u string) *http.Request {
+		r, err := http.NewRequest(http.MethodGet, u, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	for _, tc := range []struct {
+		from, to string
+		ok       bool
+	}{
+		{"https://a.example/x", "https://a.example/y", true},
+		{"http://a.example/x", "https://a.example/x", true},
+		{"https://a.example/x", "http://a.example/x", false},
+		{"https://a.example/x", "https://b.example/x", false},
+		{"https://a.example/x", "https://a.example:8443/x", false},
+	} {
+		if err := checkRedirect(req(tc.to), []*http.Request{req(tc.from)}); (err == nil) != tc.ok {
+			t.Errorf("%s to %s: %v", tc.from, tc.to, err)
+		}
+	}
+}

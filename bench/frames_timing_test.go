@@ -1,0 +1,218 @@
+package bench
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
+
+	"deeptape/venues/wire"
+)
+
+// Why venues/wire reads frame headers itself: the same stream of messages, once by
+// it and once by each way that gobwas/ws offers. Every reader sums up the lengths
+// and first bytes of what it has read, and all sums must be equal.
+type framesReader interface {
+	next() (payload []byte, err error) // borrowed until the next call
+}
+
+var framesReaders = []struct {
+	name string
+	make func(nc net.Conn) framesReader
+}{
+	{"wire", func(nc net.Conn) framesReader { return framesWire{wire.NewConn(nc, nil, wire.Options{})} }},
+	{"gobwas-bufio-peek", func(nc net.Conn) framesReader {
+		return &framesPeek{r: bufio.NewReaderSize(nc, 256<<10), head: make([]byte, ws.MaxHeaderSize)}
+	}},
+	{"gobwas-bufio", func(nc net.Conn) framesReader { return &framesCopy{r: bufio.NewReaderSize(nc, 256<<10)} }},
+	{"gobwas-plain", func(nc net.Conn) framesReader { return &framesCopy{r: nc} }},
+	{"wsutil", func(nc net.Conn) framesReader { return framesUtil{nc} }},
+}
+
+type framesWire struct{ c *wire.Conn }
+
+func (f framesWire) next() ([]byte, error) {
+	p, _, out := f.c.Read(time.Time{})
+	if out != wire.Message {
+		return nil, f.c.Err()
+	}
+	return p, nil
+}
+
+// framesPeek is the best that can be had of the library: a header buffer of its own,
+// and the payload looked at in bufio's buffer.
+type framesPeek struct {
+	r    *bufio.Reader
+	head []byte
+	last int
+}
+
+func (f *framesPeek) next() ([]byte, error) {
+	f.r.Discard(f.last)
+	h, err := ws.ReadHeaderBuffer(f.r, f.head)
+	if err != nil {
+		return nil, err
+	}
+	if err := ws.CheckHeader(h, ws.StateClientSide); err != nil {
+		return nil, err
+	}
+	f.last = int(h.Length)
+	return f.r.Peek(f.last)
+}
+
+// framesCopy is the usual way: ReadHeader, then the payload into a buffer.
+type framesCopy struct {
+	r   io.Reader
+	buf []byte
+}
+
+func (f *framesCopy) next() ([]byte, error) {
+	h, err := ws.ReadHeader(f.r)
+	if err != nil {
+		return nil, err
+	}
+	if err := ws.CheckHeader(h, ws.StateClientSide); err != nil {
+		return nil, err
+	}
+	f.buf = slices.Grow(f.buf[:0], int(h.Length))[:h.Length]
+	_, err = io.ReadFull(f.r, f.buf)
+	return f.buf, err
+}
+
+type framesUtil struct{ nc net.Conn }
+
+func (f framesUtil) next() ([]byte, error) {
+	p, _, err := wsutil.ReadServerData(f.nc)
+	return p, err
+}
+
+const framesPerRound = 2000
+
+// framesTape is a round of text frames of 150 to 500 bytes, 326 on average as Binance's.
+func framesTape() []byte {
+	rng := rand.New(rand.NewPCG(326, 1))
+	var b []byte
+	for i := range framesPerRound {
+		n := 150 + rng.IntN(353)
+		b = append(b, 0x81, 126)
+		b = binary.BigEndian.AppendUint16(b, uint16(n))
+		for j := range n {
+			b = append(b, byte('a'+(i+j)%26))
+		}
+	}
+	return b
+}
+
+// framesSource is a net.Conn that plays the tape for ever, at most 64 KiB a read.
+type framesSource struct {
+	net.Conn
+	tape []byte
+	at   int
+}
+
+func (s *framesSource) Read(b []byte) (int, error) {
+	n := copy(b[:min(len(b), 64<<10)], s.tape[s.at:])
+	s.at += n
+	if s.at == len(s.tape) {
+		s.at = 0
+	}
+	return n, nil
+}
+func (s *framesSource) SetReadDeadline(time.Time) error { return nil }
+
+func framesRound(b *testing.B, r framesReader) (sum int) {
+	for range framesPerRound {
+		p, err := r.next()
+		if err != nil {
+			b.Fatal(err)
+		}
+		sum += len(p)*256 + int(p[0]) + int(p[len(p)-1])
+	}
+	return sum
+}
+
+// BenchmarkFrames: ns per message without a kernel, all readers in turn; the best
+// round of each is reported, for what disturbs a round only ever adds to it.
+// ratio: wire against the best of the others.
+func BenchmarkFrames(b *testing.B) {
+	tape := framesTape()
+	var readers []framesReader
+	for _, r := range framesReaders {
+		readers = append(readers, r.make(&framesSource{tape: tape}))
+	}
+	least := slices.Repeat([]int64{math.MaxInt64}, len(readers))
+	want := framesRound(b, framesReaders[2].make(&framesSource{tape: tape}))
+	for b.Loop() {
+		for i, r := range readers {
+			start := time.Now()
+			sum := framesRound(b, r)
+			least[i] = min(least[i], int64(time.Since(start)))
+			if sum != want {
+				b.Fatalf("%s read something else", framesReaders[i].name)
+			}
+		}
+	}
+	for i, r := range framesReaders {
+		b.ReportMetric(float64(least[i])/framesPerRound, r.name+"-ns/msg")
+	}
+	b.ReportMetric(float64(least[0])/float64(slices.Min(least[1:])), "ratio")
+}
+
+// BenchmarkFramesAllocs: allocations per round of messages, each reader on its own.
+func BenchmarkFramesAllocs(b *testing.B) {
+	tape := framesTape()
+	for _, r := range framesReaders {
+		b.Run("v="+r.name, func(b *testing.B) {
+			reader := r.make(&framesSource{tape: tape})
+			allocs := testing.AllocsPerRun(5, func() { framesRound(b, reader) })
+			for b.Loop() {
+				framesRound(b, reader)
+			}
+			b.ReportMetric(allocs/framesPerRound, "allocs/msg")
+		})
+	}
+}
+
+// BenchmarkFramesLoopback: over a real socket, the server writing as fast as it can;
+// what is measured is mostly how many reads a message costs.
+func BenchmarkFramesLoopback(b *testing.B) {
+	tape := framesTape()
+	for _, r := range framesReaders {
+		b.Run(fmt.Sprintf("v=%s", r.name), func(b *testing.B) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer l.Close()
+			go func() {
+				nc, err := l.Accept()
+				if err != nil {
+					return
+				}
+				for err == nil {
+					_, err = nc.Write(tape)
+				}
+				nc.Close()
+			}()
+			nc, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer nc.Close()
+			reader := r.make(nc)
+			for b.Loop() {
+				framesRound(b, reader)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/framesPerRound, "ns/msg")
+		})
+	}
+}
