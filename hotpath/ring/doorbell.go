@@ -46,15 +46,23 @@ type Doorbell struct {
 	parked atomic.Bool // true: the consumer sleeps or is about to
 	_      [lineSize]byte
 
-	tokens chan struct{} // holds at most one; a full one is as good as two
-	timer  *time.Timer   // the consumer's, reused; stopped outside Wait
+	tokens   chan struct{} // holds at most one; a full one is as good as two
+	timedOut atomic.Bool   // the timer has rung
+	timer    *time.Timer   // the consumer's; stopped outside Wait
 }
 
 // NewDoorbell makes a bell for one consumer.
 func NewDoorbell() *Doorbell {
-	t := time.NewTimer(time.Hour)
-	t.Stop()
-	return &Doorbell{tokens: make(chan struct{}, 1), timer: t}
+	d := &Doorbell{tokens: make(chan struct{}, 1)}
+	// The timer leaves a token like a producer, which gives Wait one channel to
+	// receive from: two thirds of the time of a select over tokens and a timer's
+	// channel.
+	d.timer = time.AfterFunc(time.Hour, func() {
+		d.timedOut.Store(true)
+		d.leaveToken()
+	})
+	d.timer.Stop()
+	return d
 }
 
 // Ring wakes the consumer if it has parked. The store that the consumer is to
@@ -68,9 +76,12 @@ func (d *Doorbell) Ring() {
 // wake is apart so that Ring is inlined into Commit.
 func (d *Doorbell) wake() {
 	// Of several producers one wins, the others have nothing to do.
-	if !d.parked.CompareAndSwap(true, false) {
-		return
+	if d.parked.CompareAndSwap(true, false) {
+		d.leaveToken()
 	}
+}
+
+func (d *Doorbell) leaveToken() {
 	select {
 	case d.tokens <- struct{}{}:
 	default:
@@ -94,19 +105,19 @@ func (d *Doorbell) Cancel() { d.parked.Store(false) }
 
 // Wait sleeps until the bell rings, true, or the timeout is over, false; with a
 // timeout of 0 or less it returns at once. The consumer is no longer parked
-// afterwards. It does not spin: on a machine with fewer cores than feeds the
-// spinning consumer is what keeps the producer from running.
+// afterwards. Either answer may come early, for nothing: a timer that fires just
+// as the bell rings may end the next Wait.
+//
+// It does not spin: on a machine with fewer cores than feeds, a consumer that
+// spins is what keeps the producer from running.
 func (d *Doorbell) Wait(timeout time.Duration) bool {
-	if timeout > 0 {
-		d.timer.Reset(timeout)
-		select {
-		case <-d.tokens:
-			d.timer.Stop()
-			d.parked.Store(false)
-			return true
-		case <-d.timer.C:
-		}
+	if timeout <= 0 {
+		// Whoever has taken the flag meanwhile has rung.
+		return !d.parked.CompareAndSwap(true, false)
 	}
-	// Whoever has taken the flag meanwhile has rung.
-	return !d.parked.CompareAndSwap(true, false)
+	d.timer.Reset(timeout)
+	<-d.tokens
+	d.timer.Stop()
+	d.parked.Store(false)
+	return !d.timedOut.Swap(false)
 }

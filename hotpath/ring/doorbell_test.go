@@ -41,6 +41,10 @@ func TestBellTimeout(t *testing.T) {
 			t.Fatalf("still parked after Wait(%v)", timeout)
 		}
 	}
+	// Without Prepare too: nobody can ring, the timer must.
+	if d.Wait(time.Millisecond) {
+		t.Fatal("Wait without Prepare says rung")
+	}
 	// A ring after the timeout, or after Cancel, wakes nobody and leaves nothing.
 	d.Ring()
 	d.Prepare()
@@ -137,7 +141,7 @@ func TestEveryOrderWakes(t *testing.T) {
 func TestNoLostWakeup(t *testing.T) {
 	const patience = 5 * time.Second
 	for _, producers := range []int{1, 4} {
-		count := 6_000 / producers
+		count := 4_000 / producers
 		d := NewDoorbell()
 		rings := make([]*Ring, producers)
 		acks := make([]*Doorbell, producers)
