@@ -1,6 +1,7 @@
 package simvenue
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -34,10 +35,10 @@ func dial(t *testing.T, s *Server, path string) *client {
 	if err != nil {
 		t.Fatalf("cannot dial %s: %v", path, err)
 	}
-	c := &client{t: t, sock: sock, r: sock}
-	if br != nil && br.Buffered() > 0 {
-		c.r = io.MultiReader(io.LimitReader(br, int64(br.Buffered())), sock)
+	if br == nil {
+		br = bufio.NewReaderSize(sock, 64<<10)
 	}
+	c := &client{t: t, sock: sock, r: br}
 	t.Cleanup(func() { sock.Close() })
 	return c
 }

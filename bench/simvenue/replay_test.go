@@ -1,17 +1,16 @@
 package simvenue
 
 import (
+	"encoding/json"
 	"fmt"
-	"math/big"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sort"
 	"strings"
 	"testing"
 	"time"
-
-	"encoding/json"
 )
 
 const allStreams = "/stream?streams=aaausdt@depth@100ms/aaausdt@trade"
@@ -253,7 +252,7 @@ func captures(t *testing.T) string {
 }
 
 // The real recordings come out byte for byte, and the server's book at the end
-// is what the documented procedure makes of the file, with exact rationals here.
+// is what the documented procedure makes of the file, done slowly here.
 func TestRealRecordings(t *testing.T) {
 	dir := captures(t)
 	var recs []Recording
@@ -300,11 +299,13 @@ func TestRealRecordings(t *testing.T) {
 				answers <- answer{sym, body}
 			}()
 		}
+		begin := time.Now()
 		for i, want := range f.frames {
 			if got := c.mustText(); got != want {
 				t.Fatalf("%s frame %d: got %s want %s", rec.Path, i, got, want)
 			}
 		}
+		t.Logf("%s: %d frames in %v", rec.Path, len(f.frames), time.Since(begin))
 		for range f.diffs {
 			a := <-answers
 			f.snaps[a.sym] = a.body
@@ -336,27 +337,19 @@ func TestRealRecordings(t *testing.T) {
 	}
 }
 
-// slowBook follows the documented procedure with rationals for prices.
+// slowBook follows the documented procedure on the text itself: every price has
+// eight decimals, so padded to one width they sort as they are.
 func slowBook(t *testing.T, snapshot string, diffs []string) restBook {
 	b := parseBook(t, snapshot)
-	type lv struct {
-		px   *big.Rat
-		text [2]string
-	}
-	sides := [2]map[string]lv{{}, {}}
-	rat := func(s string) *big.Rat {
-		r, ok := new(big.Rat).SetString(s)
-		if !ok {
-			t.Fatalf("bad decimal %q", s)
-		}
-		return r
-	}
+	sides := [2]map[string][2]string{{}, {}}
 	set := func(side int, l [2]string) {
-		px := rat(l[0])
-		if rat(l[1]).Sign() == 0 {
-			delete(sides[side], px.RatString())
+		if i := strings.IndexByte(l[0], '.'); i < 0 || len(l[0])-i != 9 {
+			t.Fatalf("not eight decimals: %q", l[0])
+		}
+		if strings.Trim(l[1], "0.") == "" {
+			delete(sides[side], l[0])
 		} else {
-			sides[side][px.RatString()] = lv{px, l}
+			sides[side][l[0]] = l
 		}
 	}
 	for _, l := range b.Bids {
@@ -394,21 +387,20 @@ func slowBook(t *testing.T, snapshot string, diffs []string) restBook {
 	}
 	out := restBook{LastUpdateID: id, Bids: [][2]string{}, Asks: [][2]string{}}
 	for side, m := range sides {
-		var all []lv
-		for _, l := range m {
-			all = append(all, l)
+		var keys []string
+		for px := range m {
+			keys = append(keys, fmt.Sprintf("%30s", px))
 		}
-		sort.Slice(all, func(i, j int) bool {
+		sort.Strings(keys)
+		if side == 0 {
+			slices.Reverse(keys)
+		}
+		for _, k := range keys {
+			l := m[strings.TrimSpace(k)]
 			if side == 0 {
-				i, j = j, i
-			}
-			return all[i].px.Cmp(all[j].px) < 0
-		})
-		for _, l := range all {
-			if side == 0 {
-				out.Bids = append(out.Bids, l.text)
+				out.Bids = append(out.Bids, l)
 			} else {
-				out.Asks = append(out.Asks, l.text)
+				out.Asks = append(out.Asks, l)
 			}
 		}
 	}

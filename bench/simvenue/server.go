@@ -54,14 +54,17 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"deeptape/bench/world"
 )
 
 // Options of a server. The zero value of a duration or limit is the venue's own.
 type Options struct {
-	Addr       string // host:port, default 127.0.0.1:0
-	Speed      float64
+	Addr       string  // host:port, default 127.0.0.1:0
+	Speed      float64 // feed time per wall time; 0: as fast as the sockets take it
 	Faults     []Fault
 	Recordings []Recording
+	World      *world.World  // stepped by the server alone after New
 	For        time.Duration // feed time after which every feed ends; 0 is never
 
 	Quiet        time.Duration // see the package comment; 100 ms
@@ -165,7 +168,7 @@ func New(opt Options) (*Server, error) {
 	if opt.Speed < 0 {
 		return nil, fmt.Errorf("cannot run at speed %v: it must not be negative", opt.Speed)
 	}
-	if len(opt.Recordings) == 0 {
+	if len(opt.Recordings) == 0 && opt.World == nil {
 		return nil, errors.New("cannot serve: neither a recording nor a market was given")
 	}
 	s := &Server{
@@ -183,6 +186,11 @@ func New(opt Options) (*Server, error) {
 			return nil, err
 		}
 		if err := s.addFeed(f); err != nil {
+			return nil, err
+		}
+	}
+	if opt.World != nil {
+		if err := s.addFeed(newMarket(s, opt.World)); err != nil {
 			return nil, err
 		}
 	}
