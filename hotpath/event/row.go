@@ -1,6 +1,10 @@
 package event
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+)
 
 // RowKind says what a row record holds.
 type RowKind uint8
@@ -233,4 +237,19 @@ type Instrument struct {
 	ContractSize string `json:"contract_size,omitempty"`
 	Status       string `json:"status,omitempty"`
 	Source       string `json:"source"` // where the numbers came from: exchangeInfo, messages
+}
+
+// RecordPos is the input position in the head of the row record b.
+func RecordPos(b []byte) uint64 { return binary.LittleEndian.Uint64(b[48:]) }
+
+// InstrumentOf reads the instrument in the RowInst b. It allocates.
+func InstrumentOf(b []byte) (Instrument, error) {
+	var h Head
+	var inst Instrument
+	h.Get(b)
+	err := json.Unmarshal(b[HeadSize:][:h.N], &inst)
+	if err != nil {
+		err = fmt.Errorf("cannot read instrument record: %w", err)
+	}
+	return inst, err
 }

@@ -1,0 +1,339 @@
+// Package agent puts a recording agent together: lanes between sessions, journal
+// writer and deliverer, in their order of start and stop.
+//
+//	session (one per feed) ──inputs──► journaler ──► journal files
+//	       └──────rows──────► deliverer ──► QuestDB
+//
+// It must never come between them: once running it only watches.
+//
+// Start: journal, database, instruments, lanes, journaler, deliverer, sessions.
+// Stop: sessions (stop record, lanes closed), journaler (everything written and
+// synced), deliverer (everything acknowledged, or told what is left).
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"deeptape/cmd/config"
+	"deeptape/hotpath/event"
+	"deeptape/hotpath/journal"
+	"deeptape/hotpath/lane"
+	"deeptape/hotpath/ring"
+	"deeptape/ilp/deliver"
+	"deeptape/ilp/qdb"
+	"deeptape/ilp/schema"
+	"deeptape/venues"
+	"deeptape/venues/feed"
+	"deeptape/venues/session"
+	"deeptape/venues/wire"
+)
+
+// instrumentsPerFeed bounds what one connection and one goroutine carry.
+const instrumentsPerFeed = 50
+
+// DefaultLane is the size of a lane's rings: together some 10 MiB a feed, a few
+// seconds of a busy one.
+var DefaultLane = lane.Options{InputBytes: 2 << 20, RowBytes: 8 << 20, InputOwnedBytes: 64 << 20, RowOwnedBytes: 64 << 20}
+
+// Options of an agent.
+type Options struct {
+	Config config.Config
+	Lane   lane.Options // zero: DefaultLane
+	Log    *slog.Logger
+}
+
+// Agent records what its configuration names.
+type Agent struct {
+	opt       Options
+	cfg       config.Config
+	log       *slog.Logger
+	name      string
+	clock     wire.Clock
+	started   int64
+	db        *qdb.DB // nil: journal only
+	conf      qdb.Conf
+	writer    *journal.Writer
+	fs        journal.FS
+	lanes     []*lane.Lane
+	sessions  []*session.Session
+	feeds     []feed.Config
+	journaler *journaler
+	deliverer *deliver.Deliverer
+	pastRuns  *past
+	status    *statusServer
+}
+
+// New opens the journal, looks at the database and learns the instruments. After
+// an error nothing is left open.
+func New(ctx context.Context, opt Options) (_ *Agent, err error) {
+	a := &Agent{opt: opt, cfg: opt.Config, log: opt.Log, clock: wire.NewClock(), fs: journal.OS}
+	if a.opt.Lane == (lane.Options{}) {
+		a.opt.Lane = DefaultLane
+	}
+	a.started = a.clock.NowNs()
+	host, _ := os.Hostname()
+	a.name = fmt.Sprintf("%s/%d", host, os.Getpid())
+	if len(a.cfg.VenueNames()) == 0 {
+		return nil, errors.New("nothing to record: name a symbol, such as binance:BTCUSDT, or a configuration file with -c")
+	}
+	var recovery journal.Recovery
+	if a.writer, recovery, err = journal.Open(a.fs, a.cfg.Journal.Dir, journal.Options{SegmentBytes: int64(a.cfg.Journal.Segment)}); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			a.writer.Close()
+		}
+	}()
+	for _, d := range recovery.Damage {
+		a.log.Warn("journal is damaged; only what the damage covers is lost", "damage", d)
+	}
+	if err = a.openDB(ctx); err != nil {
+		return nil, err
+	}
+	if a.pastRuns, err = readPast(a.fs, a.cfg.Journal.Dir, recovery); err != nil {
+		return nil, err
+	}
+	if err = a.plan(ctx); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// openDB connects to QuestDB, if there is to be one. One that is away is no
+// error; one with tables of another shape is.
+func (a *Agent) openDB(ctx context.Context) error {
+	if a.cfg.QuestDB == "off" {
+		a.log.Info("journalling only: questdb is off")
+		return nil
+	}
+	var err error
+	if a.conf, err = qdb.ParseConf(a.cfg.QuestDB); err != nil {
+		return err
+	}
+	a.db = qdb.Open(a.conf)
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	err = a.prepareDB(ctx)
+	if errors.Is(err, qdb.ErrUnreachable) {
+		a.log.Warn("QuestDB is away: journalling only; start one with `deeptape db start`", "addr", a.conf.Addr)
+		return nil
+	}
+	return err
+}
+
+// prepareDB makes what is missing and refuses what is wrong.
+func (a *Agent) prepareDB(ctx context.Context) error {
+	if err := a.db.Ping(ctx); err != nil {
+		return err
+	}
+	if err := schema.Create(ctx, a.db); err != nil {
+		return err
+	}
+	return schema.Check(ctx, a.db)
+}
+
+// plan splits the symbols over feeds and makes a lane and a session for each.
+func (a *Agent) plan(ctx context.Context) error {
+	journalBell, deliverBell := ring.NewDoorbell(), ring.NewDoorbell()
+	base := uint32(0)
+	for _, name := range a.cfg.VenueNames() {
+		venue, err := venues.ByName(name)
+		if err != nil {
+			return err
+		}
+		vc, rules := a.cfg.Venues[name], venue.Rules()
+		rest := wire.NewRest(wire.RestOptions{Clock: a.clock, UsedWeightHeader: rules.RestWeightUsedHeader})
+		insts, weight := a.instruments(ctx, venue, vc, rest)
+		budgets := session.NewBudgets(rules.ConnectsPerWindow, time.Duration(rules.ConnectWindowNs), weight)
+		for len(insts) > 0 {
+			n := min(len(insts), instrumentsPerFeed)
+			number := uint16(len(a.lanes))
+			pos := a.pastRuns.pos[number]
+			cfg := feed.Config{
+				Version: feed.Version, Agent: a.name, Venue: name, Base: base, Instruments: insts[:n],
+				TopLevels: a.cfg.TopLevels, Quotes: a.cfg.Quotes && rules.QuoteStream, Depth: vc.Depth,
+			}
+			for _, inst := range cfg.Instruments {
+				cfg.Resume = append(cfg.Resume, a.pastRuns.resume[instrumentKey{name, inst.Symbol}])
+			}
+			data, err := json.Marshal(cfg)
+			if err != nil {
+				return fmt.Errorf("cannot write the run record of feed %d: %w", number, err)
+			}
+			l := lane.New(number, a.opt.Lane, journalBell, deliverBell)
+			l.StartAt(pos)
+			a.lanes = append(a.lanes, l)
+			a.feeds = append(a.feeds, cfg)
+			a.sessions = append(a.sessions, session.New(session.Options{
+				Venue: venue, WSURL: vc.WSURL, RestURL: vc.RestURL, Config: data, Clock: a.clock, Budgets: budgets, Rest: rest,
+				Log: a.log.With("venue", name, "feed", number), Rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+			}, l, cfg, pos))
+			insts = insts[n:]
+			base += uint32(n)
+		}
+	}
+	a.journaler = newJournaler(a.writer, a.lanes, journalBell, deliverBell, time.Duration(a.cfg.Journal.Sync), a.clock, a.log)
+	if a.db == nil {
+		return nil
+	}
+	a.deliverer = deliver.New(deliver.Options{
+		DB: a.conf, Agent: a.name, Log: a.log, NowNs: a.clock.NowNs,
+		Quarantine: filepath.Join(a.cfg.Journal.Dir, "quarantine"),
+		Derive:     a.derive,
+		Prepare:    a.prepareDB,
+	}, deliverBell, a.lanes)
+	return nil
+}
+
+// instruments asks the venue for tick and lot sizes. Without an answer the scales
+// start at nothing and grow with the messages.
+func (a *Agent) instruments(ctx context.Context, venue venues.Venue, vc config.Venue, rest *wire.Rest) ([]event.Instrument, int) {
+	rules := venue.Rules()
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	known := map[string]event.Instrument{}
+	weight := rules.RestWeightPerMinute
+	got, err := rest.Get(ctx, vc.RestURL+venue.InstrumentsRequest(vc.Symbols).Path)
+	if err == nil && got.Status != 200 {
+		err = fmt.Errorf("status %d: %.200s", got.Status, got.Body)
+	}
+	if err == nil {
+		var insts []event.Instrument
+		var told int
+		insts, told, err = venue.Instruments(got.Body, vc.Symbols)
+		for _, inst := range insts {
+			known[inst.Symbol] = inst
+		}
+		if told > 0 {
+			weight = told
+		}
+	}
+	if err != nil {
+		a.log.Warn("no instrument metadata; scales come from the messages", "venue", rules.Name, "err", err)
+	}
+	var insts []event.Instrument
+	for _, s := range vc.Symbols {
+		inst, ok := known[s]
+		if !ok {
+			inst = event.Instrument{Venue: rules.Name, Symbol: s, Market: rules.Market, Source: "messages"}
+			if err == nil {
+				a.log.Warn("the venue does not list this symbol; it is subscribed all the same", "venue", rules.Name, "symbol", s)
+			}
+		}
+		if inst.Status != "" && inst.Status != "TRADING" {
+			a.log.Warn("the symbol is not trading", "venue", rules.Name, "symbol", s, "status", inst.Status)
+		}
+		insts = append(insts, inst)
+	}
+	return insts, weight
+}
+
+// stopWithin is how long the rows that are on their way may take after a stop.
+const stopWithin = 10 * time.Second
+
+// Run records until ctx ends. The error says what went wrong, or what is not in
+// QuestDB yet although it is in the journal.
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.writer.Close()
+	if err := a.deliverPast(ctx); err != nil {
+		return err
+	}
+	if a.cfg.Listen != "" {
+		var err error
+		if a.status, err = a.serveStatus(); err != nil {
+			return err
+		}
+		defer a.status.close()
+	}
+	feeds, cancelFeeds := context.WithCancelCause(ctx)
+	defer cancelFeeds(nil)
+
+	journaled := make(chan error, 1)
+	go func() {
+		err := a.journaler.run()
+		if err != nil {
+			cancelFeeds(err)
+		}
+		journaled <- err
+	}()
+	deliverCtx, cancelDeliver := context.WithCancel(context.Background())
+	defer cancelDeliver()
+	delivered := make(chan error, 1)
+	if a.deliverer != nil {
+		go func() {
+			err := a.deliverer.Run(deliverCtx)
+			if err != nil {
+				cancelFeeds(err)
+			}
+			delivered <- err
+		}()
+	} else {
+		delivered <- nil
+	}
+	var wg sync.WaitGroup
+	errs := make([]error, len(a.sessions))
+	for i, s := range a.sessions {
+		wg.Go(func() {
+			if errs[i] = s.Run(feeds); errs[i] != nil {
+				cancelFeeds(errs[i])
+			}
+		})
+	}
+	wg.Wait()
+	a.log.Info("stopping: writing what is on its way")
+	err := errors.Join(errors.Join(errs...), <-journaled)
+	if a.deliverer != nil {
+		a.deliverer.Stop()
+		timer := time.AfterFunc(stopWithin, cancelDeliver)
+		defer timer.Stop()
+	}
+	err = errors.Join(err, <-delivered, a.saveAcked())
+	return err
+}
+
+// derive opens the journal for one feed.
+func (a *Agent) derive(number uint16) (deliver.Source, error) {
+	r := journal.NewReader(a.fs, a.cfg.Journal.Dir, journal.Position{})
+	return &source{feed: number, r: r, d: feed.NewDerivation(inputs{r, a.log}, number)}, nil
+}
+
+// source is a derivation of one feed, as the deliverer wants it.
+type source struct {
+	feed uint16
+	r    *journal.Reader
+	d    *feed.Derivation
+}
+
+func (s *source) Next() ([]byte, error) {
+	rec, _, err := s.d.Next()
+	return rec, err
+}
+func (s *source) Pos() uint64 { return s.d.Pos(s.feed) }
+func (s *source) Close()      { s.r.Close() }
+
+// inputs passes over damage, saying so.
+type inputs struct {
+	r   *journal.Reader
+	log *slog.Logger
+}
+
+func (i inputs) Next() (event.Input, error) {
+	for {
+		in, err := i.r.Next()
+		var damage *journal.DamageError
+		if !errors.As(err, &damage) {
+			return in, err
+		}
+		i.log.Warn("journal is damaged; only what the damage covers is lost", "damage", damage)
+	}
+}

@@ -1,0 +1,166 @@
+package agent
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"deeptape/cmd/config"
+	"deeptape/hotpath/event"
+	"deeptape/hotpath/journal"
+	"deeptape/ilp/line"
+	"deeptape/ilp/qdb"
+	"deeptape/ilp/schema"
+	"deeptape/venues/feed"
+)
+
+// openJournal opens a journal for reading. It says so if there is none, because
+// an empty directory would otherwise be an empty success.
+func openJournal(dir string, log *slog.Logger) (*journal.Reader, feed.Inputs, error) {
+	segments, err := journal.Segments(journal.OS, dir)
+	if err == nil && len(segments) == 0 {
+		err = errors.New("it holds no segment")
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot read journal %q: %w; name the right one with --journal", dir, err)
+	}
+	r := journal.NewReader(journal.OS, dir, journal.Position{})
+	return r, inputs{r, log}, nil
+}
+
+func inWindow(ts, from, to int64) bool { return ts >= from && (to == 0 || ts < to) }
+
+// ReplayJournal derives the rows of a journal and delivers those in a window.
+func ReplayJournal(ctx context.Context, cfg config.Config, from, to int64, log *slog.Logger, progress io.Writer) error {
+	conf, err := qdb.ParseConf(cfg.QuestDB)
+	if err != nil {
+		return err
+	}
+	r, in, err := openJournal(cfg.Journal.Dir, log)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	db := qdb.Open(conf)
+	prepare := func(ctx context.Context) error {
+		if err := schema.Create(ctx, db); err != nil {
+			return err
+		}
+		return schema.Check(ctx, db)
+	}
+	if err := prepare(ctx); err != nil {
+		return err
+	}
+	host, _ := os.Hostname()
+	start, last := time.Now(), time.Now()
+	n, err := Replay(ctx, ReplayOptions{
+		DB: conf, Agent: fmt.Sprintf("%s/replay", host), Dir: cfg.Journal.Dir, Log: log, Prepare: prepare,
+		Keep: func(_ uint16, _ uint64, ts int64) bool { return inWindow(ts, from, to) },
+		Progress: func(records uint64) {
+			if time.Since(last) > time.Second {
+				last = time.Now()
+				fmt.Fprintf(progress, "replay: %d records handed over, %.0f a second\n", records, float64(records)/time.Since(start).Seconds())
+			}
+		},
+	}, feed.NewDerivation(in))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(progress, "replay: %d records delivered in %s\n", n, time.Since(start).Round(time.Millisecond))
+	return nil
+}
+
+// WriteLines derives the rows of a journal and writes them as line protocol:
+// book_delta, book_top, quotes and trades as live capture sends them, coverage as
+// comments of one line an interval.
+func WriteLines(ctx context.Context, dir string, from, to int64, w io.Writer) error {
+	r, in, err := openJournal(dir, slog.Default())
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	d := feed.NewDerivation(in)
+	out := bufio.NewWriterSize(w, 1<<20)
+	insts := map[uint32]*line.Inst{}
+	var buf []byte
+	for ctx.Err() == nil {
+		rec, _, err := d.Next()
+		if errors.Is(err, io.EOF) {
+			return out.Flush()
+		}
+		if err != nil {
+			return err
+		}
+		var h event.Head
+		h.Get(rec)
+		if h.Kind == event.RowInst {
+			inst, err := event.InstrumentOf(rec)
+			if err != nil {
+				return err
+			}
+			if insts[h.Inst], err = line.NewInst(inst.Venue, inst.Symbol); err != nil {
+				return err
+			}
+			continue
+		}
+		if !inWindow(h.Ts, from, to) {
+			continue
+		}
+		buf = buf[:0]
+		switch inst := insts[h.Inst]; h.Kind {
+		case event.RowBook:
+			buf, _ = line.AppendBook(buf, inst, rec)
+		case event.RowTop:
+			buf, _ = line.AppendTop(buf, inst, rec)
+		case event.RowQuote:
+			buf, _ = line.AppendQuote(buf, inst, rec)
+		case event.RowTrade:
+			buf, _ = line.AppendTrade(buf, inst, rec)
+		case event.RowCoverage:
+			c := event.GetCoverage(rec)
+			buf = fmt.Appendf(buf, "# coverage %s %s %s %s %s %s %d %d %d %d %d\n", inst.Venue, inst.Symbol, c.Stream, c.State, c.Proof, c.Cause, c.Ts, c.TsEnd, c.SeqFirst, c.SeqLast, c.Messages)
+		}
+		if _, err := out.Write(buf); err != nil {
+			return fmt.Errorf("cannot write rows: %w", err)
+		}
+	}
+	return ctx.Err()
+}
+
+// deriveAll hands every wanted record to emit, with its instrument.
+func deriveAll(d *feed.Derivation, want func(venue, symbol string) bool, emit func(event.Instrument, []byte) error) error {
+	type known struct {
+		inst   event.Instrument
+		wanted bool
+	}
+	insts := map[uint32]known{}
+	for {
+		rec, _, err := d.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var h event.Head
+		h.Get(rec)
+		if h.Kind == event.RowInst {
+			inst, err := event.InstrumentOf(rec)
+			if err != nil {
+				return err
+			}
+			insts[h.Inst] = known{inst, want(inst.Venue, inst.Symbol)}
+			continue
+		}
+		if k := insts[h.Inst]; k.wanted {
+			if err := emit(k.inst, rec); err != nil {
+				return err
+			}
+		}
+	}
+}

@@ -1,0 +1,166 @@
+package agent
+
+import (
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"deeptape/hotpath/event"
+	"deeptape/hotpath/journal"
+	"deeptape/hotpath/lane"
+	"deeptape/hotpath/ring"
+	"deeptape/venues/wire"
+)
+
+// journaler is the one goroutine that writes the journal: it takes the inputs of
+// all lanes and commits them in groups.
+type journaler struct {
+	w           *journal.Writer
+	lanes       []*lane.Lane
+	bell        *ring.Doorbell
+	deliverBell *ring.Doorbell
+	syncEvery   time.Duration
+	clock       wire.Clock
+	log         *slog.Logger
+
+	taken   []uint64 // per lane: last position appended
+	waiting []waiting
+	firstNs int64 // when the oldest record of the current group was appended
+	syncNs  int64
+
+	trouble atomic.Pointer[string] // why nothing can be written at present
+	bytes   atomic.Uint64
+	records atomic.Uint64
+}
+
+type waiting struct {
+	lane int
+	ts   int64
+}
+
+// A group is committed when it is this large or this old: larger groups compress
+// better, older ones make rows wait.
+const (
+	groupBytes = 60 << 10
+	groupNs    = int64(5 * time.Millisecond)
+)
+
+func newJournaler(w *journal.Writer, lanes []*lane.Lane, bell, deliverBell *ring.Doorbell, syncEvery time.Duration, clock wire.Clock, log *slog.Logger) *journaler {
+	return &journaler{w: w, lanes: lanes, bell: bell, deliverBell: deliverBell, syncEvery: syncEvery, clock: clock, log: log, taken: make([]uint64, len(lanes))}
+}
+
+// run writes until every lane is closed and empty.
+func (j *journaler) run() error {
+	j.syncNs = j.clock.NowNs()
+	for {
+		closed := j.allClosed() // before the last look at the rings
+		worked := j.take()
+		now := j.clock.NowNs()
+		switch {
+		case j.w.PendingBytes() >= groupBytes, len(j.waiting) > 0 && (now-j.firstNs >= groupNs || closed && !worked):
+			if !j.commit() {
+				time.Sleep(100 * time.Millisecond)
+				continue
+			}
+			worked = true
+		case now-j.syncNs >= int64(j.syncEvery):
+			j.syncNs = now
+			if err := j.w.Sync(); err != nil {
+				j.fail("cannot sync the journal", err)
+			}
+		}
+		if closed && !worked && len(j.waiting) == 0 {
+			return j.w.Close()
+		}
+		if worked {
+			continue
+		}
+		j.bell.Prepare()
+		if j.take() || closed {
+			j.bell.Cancel()
+			continue
+		}
+		wait := j.syncEvery
+		if len(j.waiting) > 0 {
+			wait = time.Duration(max(0, groupNs-(j.clock.NowNs()-j.firstNs)))
+		}
+		j.bell.Wait(max(wait, 200*time.Microsecond))
+	}
+}
+
+func (j *journaler) allClosed() bool {
+	for _, l := range j.lanes {
+		if !l.Inputs.Closed() {
+			return false
+		}
+	}
+	return true
+}
+
+// take appends what the lanes hold, up to one group.
+func (j *journaler) take() (worked bool) {
+	for i, l := range j.lanes {
+		for j.w.PendingBytes() < groupBytes {
+			rec := l.Inputs.Peek()
+			if rec == nil {
+				break
+			}
+			in, _, err := event.GetInput(rec)
+			if err == nil {
+				err = j.w.Append(rec)
+			}
+			if err != nil {
+				j.fail("cannot append to the journal", err)
+				return worked
+			}
+			if len(j.waiting) == 0 {
+				j.firstNs = j.clock.NowNs()
+			}
+			j.waiting = append(j.waiting, waiting{i, in.Ts})
+			j.taken[i] = in.Pos
+			l.Inputs.Release()
+			worked = true
+		}
+	}
+	return worked
+}
+
+// commit writes the group to the file and tells the lanes.
+func (j *journaler) commit() bool {
+	if err := j.w.Flush(); err != nil {
+		j.fail("cannot write the journal; frames are lost once the rings are full", err)
+		return false
+	}
+	if j.trouble.Swap(nil) != nil {
+		j.log.Info("the journal can be written again")
+	}
+	now := j.clock.NowNs()
+	for _, w := range j.waiting {
+		j.lanes[w.lane].PublishedJournalled.Record(now - w.ts)
+	}
+	for i, l := range j.lanes {
+		if j.taken[i] > 0 {
+			l.SetWritten(j.taken[i])
+		}
+	}
+	j.records.Add(uint64(len(j.waiting)))
+	j.bytes.Store(j.w.Stats().StoredBytes)
+	j.waiting = j.waiting[:0]
+	j.deliverBell.Ring()
+	return true
+}
+
+func (j *journaler) fail(what string, err error) {
+	text := what + ": " + err.Error()
+	if old := j.trouble.Swap(&text); old == nil || *old != text {
+		j.log.Error(what, "err", err)
+	}
+}
+
+// Trouble is why the journal cannot be written, or "".
+func (j *journaler) Trouble() string {
+	if t := j.trouble.Load(); t != nil {
+		return *t
+	}
+	return ""
+}

@@ -1,0 +1,91 @@
+package agent
+
+import (
+	"fmt"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"deeptape/hotpath/event"
+	"deeptape/hotpath/ledger"
+)
+
+// metrics names what /metrics shows. Every value is read when it is asked for:
+// nothing on the way of a frame knows of it.
+func (a *Agent) metrics() *metrics.Set {
+	set := metrics.NewSet()
+	gauge := func(name string, f func() float64) { set.NewGauge(name, f) }
+	for i, l := range a.lanes {
+		venue := a.feeds[i].Venue
+		labels := fmt.Sprintf(`venue=%q,feed="%d"`, venue, l.Feed)
+		for k, e := range ledger.Entries {
+			name := fmt.Sprintf(`deeptape_frames_total{%s,outcome=%q,reason=%q}`, labels, e.Label, e.Reason)
+			if ledger.Outcome(k) == ledger.Buffered {
+				name = fmt.Sprintf(`deeptape_frames_buffered{%s}`, labels)
+			}
+			gauge(name, func() float64 { return float64(l.Frames.Read()[k]) })
+		}
+		for t, table := range ledger.TableNames {
+			row := func(name string, f func(ledger.RowCounts) uint64) {
+				gauge(fmt.Sprintf(`%s{%s,table=%q}`, name, labels, table), func() float64 { return float64(f(l.Rows.Read()[t])) })
+			}
+			row("deeptape_rows_derived_total", func(c ledger.RowCounts) uint64 { return c.Derived })
+			row("deeptape_rows_acknowledged_total", func(c ledger.RowCounts) uint64 { return c.Acked })
+			row("deeptape_rows_quarantined_total", func(c ledger.RowCounts) uint64 { return c.Quarantined })
+			row("deeptape_rows_in_ring", func(c ledger.RowCounts) uint64 { return c.InRing })
+			row("deeptape_rows_in_flight", func(c ledger.RowCounts) uint64 { return c.Batched })
+			row("deeptape_rows_deferred", func(c ledger.RowCounts) uint64 { return c.Deferred })
+		}
+		gauge(fmt.Sprintf(`deeptape_ring_high_water_bytes{%s,ring="inputs"}`, labels), func() float64 { return float64(l.Inputs.HighWaterBytes()) })
+		gauge(fmt.Sprintf(`deeptape_ring_high_water_bytes{%s,ring="rows"}`, labels), func() float64 { return float64(l.RowHighWaterBytes()) })
+		gauge(fmt.Sprintf(`deeptape_questdb_lag_inputs{%s}`, labels), func() float64 { return float64(l.Derived() - min(l.Derived(), l.Acked())) })
+		gauge(fmt.Sprintf(`deeptape_journal_lag_inputs{%s}`, labels), func() float64 { return float64(l.Derived() - min(l.Derived(), l.Written())) })
+		c := a.sessions[i].Counters()
+		gauge(fmt.Sprintf(`deeptape_connects_total{%s}`, labels), func() float64 { return float64(c.Connects.Load()) })
+		gauge(fmt.Sprintf(`deeptape_connect_failures_total{%s}`, labels), func() float64 { return float64(c.ConnectFailures.Load()) })
+		gauge(fmt.Sprintf(`deeptape_disconnects_total{%s}`, labels), func() float64 { return float64(c.Disconnects.Load()) })
+		gauge(fmt.Sprintf(`deeptape_commands_total{%s}`, labels), func() float64 { return float64(c.Commands.Load()) })
+	}
+	gauge("deeptape_ledger_difference", func() float64 { return float64(a.Status().LedgerDifference) })
+	gauge("deeptape_journal_bytes_total", func() float64 { return float64(a.journaler.bytes.Load()) })
+	gauge("deeptape_journal_records_total", func() float64 { return float64(a.journaler.records.Load()) })
+	for k, stage := range stages {
+		for _, q := range []float64{0.5, 0.99, 0.999} {
+			gauge(fmt.Sprintf(`deeptape_latency_seconds{stage=%q,quantile="%g"}`, stage, q), func() float64 {
+				s := a.histogram(k)
+				return float64(s.Quantile(q)) / 1e9
+			})
+		}
+		gauge(fmt.Sprintf(`deeptape_latency_seconds_count{stage=%q}`, stage), func() float64 { s := a.histogram(k); return float64(s.Count) })
+	}
+	for s := range event.NumStreams {
+		for _, state := range []event.State{event.StateVerified, event.StateUnverified, event.StateGap} {
+			gauge(fmt.Sprintf(`deeptape_coverage_symbols{stream=%q,state=%q}`, s, state), func() float64 { return float64(a.countState(s, state)) })
+		}
+	}
+	if d := a.deliverer; d != nil {
+		gauge("deeptape_questdb_batches_total", func() float64 { return float64(d.Stats.Batches.Load()) })
+		gauge("deeptape_questdb_sent_bytes_total", func() float64 { return float64(d.Stats.Bytes.Load()) })
+		gauge("deeptape_questdb_retries_total", func() float64 { return float64(d.Stats.Retries.Load()) })
+		gauge("deeptape_questdb_catch_ups_total", func() float64 { return float64(d.Stats.CatchUps.Load()) })
+		gauge("deeptape_questdb_seconds_since_ack", func() float64 {
+			return float64(a.clock.NowNs()-max(d.Health.LastAckNs(), a.started)) / 1e9
+		})
+	}
+	return set
+}
+
+// countState counts the symbols whose current interval of a stream is in a state.
+func (a *Agent) countState(s event.Stream, state event.State) (n int) {
+	for _, ss := range a.sessions {
+		st := ss.Status()
+		if st == nil {
+			continue
+		}
+		for _, in := range st.Instruments {
+			if in.Streams[s].State == state.String() {
+				n++
+			}
+		}
+	}
+	return n
+}

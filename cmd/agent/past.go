@@ -1,0 +1,134 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"deeptape/hotpath/journal"
+	"deeptape/venues/feed"
+)
+
+type instrumentKey struct{ venue, symbol string }
+
+// past is what earlier runs in this journal left: how far each feed's positions
+// went, where each instrument's rows ended, and what QuestDB may not have yet.
+type past struct {
+	pos    map[uint16]uint64
+	acked  map[uint16]uint64
+	resume map[instrumentKey]feed.Resume
+}
+
+// readPast derives the journal once. The acknowledged positions are a hint from a
+// file: starting earlier than they say is harmless.
+func readPast(fs journal.FS, dir string, rec journal.Recovery) (*past, error) {
+	p := &past{pos: map[uint16]uint64{}, acked: map[uint16]uint64{}, resume: map[instrumentKey]feed.Resume{}}
+	for _, f := range rec.Feeds {
+		p.pos[f.Feed] = f.Pos
+	}
+	if len(p.pos) == 0 {
+		return p, nil
+	}
+	text, err := os.ReadFile(ackedName(dir))
+	if err == nil {
+		var acked map[string]uint64
+		if json.Unmarshal(text, &acked) == nil { // a torn hint is no hint
+			for f, pos := range acked {
+				if n, err := strconv.ParseUint(f, 10, 16); err == nil {
+					p.acked[uint16(n)] = pos
+				}
+			}
+		}
+	}
+	r := journal.NewReader(fs, dir, journal.Position{})
+	defer r.Close()
+	d := feed.NewDerivation(quiet{r})
+	for {
+		if _, _, err = d.Next(); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("cannot learn from journal %q where the last run ended: %w", dir, err)
+	}
+	for f := range p.pos {
+		m := d.Machine(f)
+		if m == nil {
+			continue
+		}
+		venue, symbols := m.Symbols()
+		for i, s := range symbols {
+			key := instrumentKey{venue, s}
+			if r := m.Resume(i); r.LastTs > p.resume[key].LastTs {
+				p.resume[key] = r
+			}
+		}
+	}
+	return p, nil
+}
+
+func ackedName(dir string) string { return filepath.Join(dir, "acked.json") }
+
+// saveAcked notes how far QuestDB has acknowledged. A hint: never synced.
+func (a *Agent) saveAcked() error {
+	acked := map[string]uint64{}
+	for f, pos := range a.pastRuns.acked {
+		acked[strconv.Itoa(int(f))] = pos
+	}
+	if a.deliverer != nil {
+		for _, l := range a.lanes {
+			acked[strconv.Itoa(int(l.Feed))] = l.Acked()
+		}
+	}
+	text, err := json.Marshal(acked)
+	if err != nil {
+		return err
+	}
+	name := ackedName(a.cfg.Journal.Dir)
+	if err = os.WriteFile(name+".tmp", text, 0o644); err == nil {
+		err = os.Rename(name+".tmp", name)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot note the acknowledged position: %w", err)
+	}
+	return nil
+}
+
+// deliverPast brings what an earlier run journalled and QuestDB has not
+// acknowledged. With QuestDB away it waits for the next start, or for replay.
+func (a *Agent) deliverPast(ctx context.Context) error {
+	if a.db == nil {
+		return nil
+	}
+	var behind uint64
+	for f, pos := range a.pastRuns.pos {
+		behind += pos - min(pos, a.pastRuns.acked[f])
+	}
+	if behind == 0 {
+		return nil
+	}
+	if err := a.db.Ping(ctx); err != nil {
+		a.log.Warn("rows of an earlier run are not in QuestDB yet; `deeptape replay` delivers them", "inputs", behind)
+		return nil
+	}
+	a.log.Info("delivering what an earlier run left behind", "inputs", behind)
+	r := journal.NewReader(a.fs, a.cfg.Journal.Dir, journal.Position{})
+	defer r.Close()
+	n, err := Replay(ctx, ReplayOptions{
+		DB: a.conf, Agent: a.name, Log: a.log, Dir: a.cfg.Journal.Dir, Prepare: a.prepareDB,
+		Keep: func(feed uint16, pos uint64, _ int64) bool { return pos > a.pastRuns.acked[feed] },
+	}, feed.NewDerivation(quiet{r}))
+	if err != nil {
+		return fmt.Errorf("cannot deliver what an earlier run left behind: %w", err)
+	}
+	a.log.Info("delivered what an earlier run left behind", "records", n)
+	for f, pos := range a.pastRuns.pos {
+		a.pastRuns.acked[f] = pos
+	}
+	return a.saveAcked()
+}

@@ -1,0 +1,49 @@
+package agent
+
+import (
+	"fmt"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"deeptape/cmd/config"
+	"deeptape/venues"
+)
+
+// Bytes on disk a day for one busy symbol, measured on the BTCUSDT recording of
+// 2024-08-08 (10 depth messages, 112 quotes and 31 trades a second); see README.
+const (
+	journalBytesPerDay = 760 << 20
+	questdbBytesPerDay = 4 << 30
+)
+
+// Plan prints what a capture would open, ask for and fill.
+func Plan(cfg config.Config) error {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "venue\tsymbols\tconnections\tstreams\tsnapshot weight\tstart takes\tof weight a minute")
+	total := 0
+	for _, name := range cfg.VenueNames() {
+		venue, err := venues.ByName(name)
+		if err != nil {
+			return err
+		}
+		vc, rules := cfg.Venues[name], venue.Rules()
+		n := len(vc.Symbols)
+		total += n
+		streams := 2
+		if cfg.Quotes && rules.QuoteStream {
+			streams = 3
+		}
+		weight := venue.SnapshotRequest("X", vc.Depth).Weight
+		minutes := float64(n*weight) / float64(rules.RestWeightPerMinute)
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%s\t%d\n", name, n, (n+instrumentsPerFeed-1)/instrumentsPerFeed, n*streams,
+			weight, time.Duration(minutes*float64(time.Minute)).Round(time.Second), rules.RestWeightPerMinute)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Printf("disk a day, if every symbol were as busy as BTCUSDT was in August 2024: journal %.1f GiB, QuestDB %.1f GiB\n",
+		float64(total)*journalBytesPerDay/(1<<30), float64(total)*questdbBytesPerDay/(1<<30))
+	fmt.Printf("the journal keeps %s, at most %.1f GiB\n", time.Duration(cfg.Journal.Keep), float64(cfg.Journal.Max)/(1<<30))
+	return nil
+}

@@ -1,0 +1,126 @@
+package agent
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"deeptape/hotpath/event"
+	"deeptape/hotpath/journal"
+	"deeptape/hotpath/lane"
+	"deeptape/hotpath/ring"
+	"deeptape/ilp/deliver"
+	"deeptape/ilp/qdb"
+	"deeptape/venues/feed"
+)
+
+// quiet passes over damage, which has been told already.
+type quiet struct{ r *journal.Reader }
+
+func (q quiet) Next() (event.Input, error) {
+	for {
+		in, err := q.r.Next()
+		var damage *journal.DamageError
+		if !errors.As(err, &damage) {
+			return in, err
+		}
+	}
+}
+
+// ReplayOptions say where derived rows go.
+type ReplayOptions struct {
+	DB      qdb.Conf
+	Agent   string
+	Dir     string // of the journal; the quarantine is in it
+	Log     *slog.Logger
+	Prepare func(context.Context) error
+	// Keep chooses records by feed, input position and ts; nil keeps all.
+	Keep func(feed uint16, pos uint64, ts int64) bool
+	// Progress is told how many records have been handed over, now and then.
+	Progress func(records uint64)
+}
+
+// Replay derives rows and delivers them through the same deliverer as live ones,
+// by one lane. It returns the number of records handed over.
+func Replay(ctx context.Context, opt ReplayOptions, d *feed.Derivation) (uint64, error) {
+	bell := ring.NewDoorbell()
+	l := lane.New(0, lane.Options{InputBytes: 4096, RowBytes: 16 << 20, RowOwnedBytes: 256 << 20}, nil, bell)
+	start := time.Now()
+	dv := deliver.New(deliver.Options{
+		DB: opt.DB, Agent: opt.Agent, Log: opt.Log, Prepare: opt.Prepare,
+		Quarantine: filepath.Join(opt.Dir, "quarantine"),
+		NowNs:      func() int64 { return start.UnixNano() + int64(time.Since(start)) },
+		Derive: func(uint16) (deliver.Source, error) {
+			return nil, errors.New("BUG: a replay deferred rows")
+		},
+	}, bell, []*lane.Lane{l})
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	delivered := make(chan error, 1)
+	go func() {
+		err := dv.Run(ctx)
+		if err != nil {
+			cancel(err)
+		}
+		delivered <- err
+	}()
+	records := uint64(0)
+	for {
+		rec, feedID, err := d.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			cancel(err)
+			<-delivered
+			return records, err
+		}
+		var h event.Head
+		h.Get(rec)
+		if opt.Keep != nil && h.Kind != event.RowInst && !opt.Keep(feedID, h.Pos, h.Ts) {
+			continue
+		}
+		records++
+		l.Begin(records)
+		if err := put(ctx, l, rec, records); err != nil {
+			cancel(err)
+			return records, errors.Join(err, <-delivered)
+		}
+		l.SetWritten(records)
+		l.End()
+		if opt.Progress != nil && records%10_000 == 0 {
+			opt.Progress(records)
+		}
+	}
+	l.Close()
+	dv.Stop()
+	if err := <-delivered; err != nil {
+		return records, fmt.Errorf("cannot deliver all rows: %w", err)
+	}
+	return records, nil
+}
+
+// put copies a record into the lane under a position of the replay's own, waiting
+// for room: a replay has all the time there is.
+func put(ctx context.Context, l *lane.Lane, rec []byte, pos uint64) error {
+	for !l.Room(len(rec)) {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	b := l.Claim(len(rec))
+	if b == nil {
+		return errors.New("BUG: a lane with room deferred a row")
+	}
+	copy(b, rec)
+	binary.LittleEndian.PutUint64(b[48:], pos)
+	l.Commit()
+	return nil
+}

@@ -1,0 +1,270 @@
+package agent
+
+import (
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"deeptape/hotpath/event"
+	"deeptape/hotpath/ledger"
+)
+
+//go:embed status.html
+var statusPage []byte
+
+// statusServer answers /metrics, /healthz, /status.json and the status page.
+type statusServer struct {
+	http *http.Server
+	addr string
+}
+
+func (a *Agent) serveStatus() (*statusServer, error) {
+	ln, err := net.Listen("tcp", a.cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("cannot serve the status page: %w; choose another address with --listen, or --listen off", err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Write(statusPage)
+	})
+	mux.HandleFunc("GET /status.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(a.Status())
+	})
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		troubles := a.troubles()
+		if len(troubles) > 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		for _, t := range troubles {
+			fmt.Fprintln(w, t)
+		}
+		if len(troubles) == 0 {
+			fmt.Fprintln(w, "ok")
+		}
+	})
+	set := a.metrics()
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		set.WritePrometheus(w)
+	})
+	s := &statusServer{http: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}, addr: ln.Addr().String()}
+	go func() {
+		if err := s.http.Serve(ln); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			a.log.Error("the status page has stopped", "err", err)
+		}
+	}()
+	a.log.Info("status page", "url", "http://"+s.addr)
+	return s, nil
+}
+
+func (s *statusServer) close() { s.http.Close() }
+
+// Status of an agent: what the page shows and tests read.
+type Status struct {
+	Agent            string           `json:"agent"`
+	StartedNs        int64            `json:"started_ns"`
+	NowNs            int64            `json:"now_ns"`
+	Troubles         []string         `json:"troubles"`
+	Symbols          []SymbolStatus   `json:"symbols"`
+	Feeds            []FeedStatus     `json:"feeds"`
+	Rows             map[string]Rows  `json:"rows"` // by table
+	Frames           map[string]int64 `json:"frames"`
+	LedgerDifference int64            `json:"ledger_difference"`
+	Latency          []Latency        `json:"latency"`
+	Journal          JournalStatus    `json:"journal"`
+	LagInputs        uint64           `json:"lag_inputs"` // in the journal and not yet acknowledged
+	LastAckNs        int64            `json:"last_ack_ns"`
+}
+
+// SymbolStatus is one line of the page.
+type SymbolStatus struct {
+	Venue         string                  `json:"venue"`
+	Symbol        string                  `json:"symbol"`
+	Connected     bool                    `json:"connected"`
+	Book          string                  `json:"book"`
+	Bids          int                     `json:"bids"`
+	Asks          int                     `json:"asks"`
+	Buffered      int                     `json:"buffered"`
+	LastMessageNs int64                   `json:"last_message_ns"`
+	BookMessages  uint64                  `json:"book_messages"`
+	Trades        uint64                  `json:"trades"`
+	Quotes        uint64                  `json:"quotes"`
+	Gaps          uint64                  `json:"gaps"`
+	LastGapCause  string                  `json:"last_gap_cause"`
+	Fetches       uint64                  `json:"snapshot_requests"`
+	Stale         uint64                  `json:"stale_snapshots"`
+	Widenings     uint64                  `json:"scale_widenings"`
+	OffGrid       uint64                  `json:"off_grid_prices"`
+	Coverage      map[string]StreamStatus `json:"coverage"`
+}
+
+// StreamStatus is the current coverage interval of a stream.
+type StreamStatus struct {
+	State string `json:"state"`
+	Proof string `json:"proof,omitempty"`
+	Cause string `json:"cause,omitempty"`
+	Ts    int64  `json:"ts"`
+	TsEnd int64  `json:"ts_end"`
+}
+
+// FeedStatus is the way of one feed's inputs.
+type FeedStatus struct {
+	Feed         uint16 `json:"feed"`
+	Venue        string `json:"venue"`
+	Symbols      int    `json:"symbols"`
+	Derived      uint64 `json:"derived"`
+	Written      uint64 `json:"written"`
+	Acked        uint64 `json:"acked"`
+	Deferring    bool   `json:"deferring"`
+	RingBytes    int    `json:"row_ring_bytes"`
+	RingHigh     int    `json:"row_ring_high_bytes"`
+	InputHigh    int    `json:"input_ring_high_bytes"`
+	Connects     uint64 `json:"connects"`
+	ConnectFails uint64 `json:"connect_failures"`
+	Disconnects  uint64 `json:"disconnects"`
+	LostFrames   uint64 `json:"lost_frames"`
+}
+
+// Rows is the ledger of one table over all feeds.
+type Rows struct {
+	Derived     uint64 `json:"derived"`
+	InRing      uint64 `json:"in_ring"`
+	Batched     uint64 `json:"batched"`
+	Deferred    uint64 `json:"deferred"`
+	Acked       uint64 `json:"acked"`
+	Quarantined uint64 `json:"quarantined"`
+}
+
+// Latency is one histogram, in ns.
+type Latency struct {
+	Stage string `json:"stage"`
+	Count uint64 `json:"count"`
+	P50Ns int64  `json:"p50_ns"`
+	P99Ns int64  `json:"p99_ns"`
+	MaxNs int64  `json:"max_ns"`
+}
+
+// JournalStatus tells what the journal writer did.
+type JournalStatus struct {
+	Dir     string `json:"dir"`
+	Records uint64 `json:"records"`
+	Bytes   uint64 `json:"bytes"`
+}
+
+var stages = [...]string{"read_to_published", "published_to_journalled", "journalled_to_acknowledged", "venue_to_read"}
+
+func (a *Agent) histogram(stage int) ledger.Snapshot {
+	var s ledger.Snapshot
+	for _, l := range a.lanes {
+		[...]*ledger.Histogram{&l.ReadPublished, &l.PublishedJournalled, &l.JournalledAcked, &l.VenueRead}[stage].Read(&s)
+	}
+	return s
+}
+
+// Status of the agent now. Any goroutine.
+func (a *Agent) Status() Status {
+	st := Status{
+		Agent: a.name, StartedNs: a.started, NowNs: a.clock.NowNs(), Troubles: a.troubles(),
+		Rows: map[string]Rows{}, Frames: map[string]int64{},
+		Journal: JournalStatus{Dir: a.cfg.Journal.Dir, Records: a.journaler.records.Load(), Bytes: a.journaler.bytes.Load()},
+	}
+	for i, l := range a.lanes {
+		c := a.sessions[i].Counters()
+		st.Feeds = append(st.Feeds, FeedStatus{
+			Feed: l.Feed, Venue: a.feeds[i].Venue, Symbols: len(a.feeds[i].Instruments),
+			Derived: l.Derived(), Written: l.Written(), Acked: l.Acked(), Deferring: l.Deferring(),
+			RingBytes: l.RowBytes(), RingHigh: l.RowHighWaterBytes(), InputHigh: l.Inputs.HighWaterBytes(),
+			Connects: c.Connects.Load(), ConnectFails: c.ConnectFailures.Load(), Disconnects: c.Disconnects.Load(), LostFrames: c.LostInputs.Load(),
+		})
+		if a.deliverer != nil {
+			st.LagInputs += l.Derived() - min(l.Derived(), l.Acked())
+		}
+		frames := l.Frames.Read()
+		st.LedgerDifference += abs(frames.Difference())
+		for k, e := range ledger.Entries {
+			name := e.Label
+			if e.Reason != "" {
+				name += "_" + e.Reason
+			}
+			st.Frames[name] += int64(frames[k])
+		}
+		for t, c := range l.Rows.Read() {
+			name := ledger.TableNames[t]
+			r := st.Rows[name]
+			if a.deliverer != nil {
+				st.LedgerDifference += abs(c.Difference())
+			}
+			st.Rows[name] = Rows{r.Derived + c.Derived, r.InRing + c.InRing, r.Batched + c.Batched, r.Deferred + c.Deferred, r.Acked + c.Acked, r.Quarantined + c.Quarantined}
+		}
+		if fs := a.sessions[i].Status(); fs != nil {
+			for _, in := range fs.Instruments {
+				s := SymbolStatus{
+					Venue: fs.Venue, Symbol: in.Symbol, Connected: fs.Connected, Book: in.Book, Bids: in.Bids, Asks: in.Asks,
+					Buffered: in.Buffered, LastMessageNs: in.LastMessageTs, BookMessages: in.Stats.BookMessages, Trades: in.Stats.Trades,
+					Quotes: in.Stats.Quotes, Gaps: in.Stats.Gaps, LastGapCause: in.Stats.LastGapCause.String(), Fetches: in.Stats.Fetches,
+					Stale: in.Stats.StaleSnapshots, Widenings: in.Stats.Widenings, OffGrid: in.Stats.OffGrid, Coverage: map[string]StreamStatus{},
+				}
+				for k := range in.Streams {
+					x := in.Streams[k]
+					s.Coverage[event.Stream(k).String()] = StreamStatus{x.State, x.Proof, x.Cause, x.Ts, x.TsEnd}
+				}
+				st.Symbols = append(st.Symbols, s)
+			}
+		}
+	}
+	if a.deliverer != nil {
+		st.LastAckNs = a.deliverer.Health.LastAckNs()
+	}
+	for k, name := range stages {
+		if s := a.histogram(k); s.Count > 0 {
+			st.Latency = append(st.Latency, Latency{name, s.Count, s.Quantile(0.5), s.Quantile(0.99), s.MaxNs})
+		}
+	}
+	return st
+}
+
+func abs(v int64) int64 { return max(v, -v) }
+
+// Progress: rows that wait while nothing has been acknowledged for this long.
+const stuckNs = int64(30 * time.Second)
+
+// troubles lists what is wrong at present, with what heals it.
+func (a *Agent) troubles() []string {
+	out := []string{}
+	now := a.clock.NowNs()
+	if t := a.journaler.Trouble(); t != "" {
+		out = append(out, "journal: "+t)
+	}
+	if a.deliverer != nil {
+		if t, since := a.deliverer.Health.Trouble(); t != "" {
+			out = append(out, fmt.Sprintf("questdb: %s (for %s)", t, time.Duration(now-since).Round(time.Second)))
+		} else if last := a.deliverer.Health.LastAckNs(); a.deliverer.Stats.InFlightRows.Load() > 0 && now-max(last, a.started) > stuckNs {
+			out = append(out, fmt.Sprintf("questdb: rows wait, and nothing has been acknowledged for %s", time.Duration(now-last).Round(time.Second)))
+		}
+		if n := a.deliverer.Stats.Quarantined.Load(); n > 0 {
+			out = append(out, fmt.Sprintf("questdb: %d rows are in quarantine under %s", n, a.cfg.Journal.Dir))
+		}
+	}
+	for i, s := range a.sessions {
+		st := s.Status()
+		if st == nil || !st.Connected {
+			if now-a.started > 10e9 {
+				out = append(out, fmt.Sprintf("%s feed %d: not connected", a.feeds[i].Venue, i))
+			}
+			continue
+		}
+		for _, in := range st.Instruments {
+			b := in.Streams[event.StreamBook]
+			if b.State != event.StateVerified.String() && now-b.Ts > 15e9 {
+				out = append(out, fmt.Sprintf("%s %s: book is %s (%s) for %s", st.Venue, in.Symbol, b.State, b.Cause, time.Duration(now-b.Ts).Round(time.Second)))
+			}
+		}
+	}
+	return out
+}

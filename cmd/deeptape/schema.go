@@ -1,0 +1,43 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"deeptape/ilp/qdb"
+	"deeptape/ilp/schema"
+)
+
+type schemaCmd struct {
+	configFlags
+	Check bool `help:"Compare the tables with the database and name every difference."`
+}
+
+func (c *schemaCmd) Run(ctx context.Context) error {
+	if !c.Check {
+		fmt.Print(schema.SQL())
+		return nil
+	}
+	db, err := c.open()
+	if err != nil {
+		return err
+	}
+	if err := schema.Check(ctx, db); err != nil {
+		return err
+	}
+	fmt.Println("the tables and views are as they must be")
+	return nil
+}
+
+// open connects to the configured database.
+func (f *configFlags) open() (*qdb.DB, error) {
+	cfg, err := f.read()
+	if err != nil {
+		return nil, err
+	}
+	conf, err := qdb.ParseConf(cfg.QuestDB)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return qdb.Open(conf), nil
+}

@@ -1,0 +1,209 @@
+// Package lane joins the owner of one feed to the two that come after it: the
+// journal writer, which takes its inputs, and the deliverer, which takes its rows.
+//
+//	owner ──inputs ring──► journal writer ──written──┐
+//	  └─────row ring─────► deliverer ◄───────────────┘
+//
+// A full row ring loses nothing: rows that find no room are deferred, the owner
+// goes on, and the deliverer derives them from the journal later. Only positions
+// and one wish travel backwards.
+//
+// A lane must never block its owner and never drop a row: every row of an input
+// is either in the ring, or its input lies in [deferred_from, live_from).
+//
+// Invariants: positions count a feed's inputs and only grow. deferred_from <=
+// live_from' < deferred_from' <= ... : an episode of deferral ends only at an
+// input that the deliverer, having caught up, has asked for. A row in the ring
+// belongs to no input at or after deferred_from and before live_from, except rows
+// of the input deferred_from itself that found room before the first that did not.
+package lane
+
+import (
+	"sync/atomic"
+
+	"deeptape/hotpath/event"
+	"deeptape/hotpath/ledger"
+	"deeptape/hotpath/ring"
+)
+
+// Options are the sizes of a lane's rings, in bytes; powers of two.
+type Options struct {
+	InputBytes, RowBytes           int
+	InputOwnedBytes, RowOwnedBytes int // caps on records too large for a ring
+}
+
+// Lane of one feed.
+type Lane struct {
+	Feed   uint16
+	Inputs *ring.Ring
+	rows   *ring.Ring
+
+	Frames ledger.Frames
+	Rows   ledger.Rows
+
+	// Read to published: written by the owner. Published to journalled: by the
+	// journal writer. Journalled to acknowledged: by the deliverer. Venue to read,
+	// signed: by the owner.
+	ReadPublished, PublishedJournalled, JournalledAcked, VenueRead ledger.Histogram
+
+	// Owner side.
+	pos       uint64
+	deferring bool
+
+	_ [128]byte
+
+	derived      atomic.Uint64 // owner: rows of inputs up to here are in the ring or deferred
+	deferredFrom atomic.Uint64 // owner: 0 until the first deferral
+	liveFrom     atomic.Uint64 // owner: where the last episode ended
+
+	_ [128]byte
+
+	written atomic.Uint64 // journal writer: inputs up to here are in the file
+
+	_ [128]byte
+
+	acked    atomic.Uint64 // deliverer: rows of inputs up to here are in QuestDB
+	wantLive atomic.Bool   // deliverer sets, owner clears
+
+	// Deliverer side.
+	taken        uint64 // position of the last record taken from the ring
+	takenRecords int    // how many records of it
+	episode      uint64 // deferred_from of the last episode that has been entered
+}
+
+// New makes a lane. journalBell wakes the journal writer, deliverBell the deliverer.
+func New(feed uint16, opt Options, journalBell, deliverBell *ring.Doorbell) *Lane {
+	l := &Lane{Feed: feed, Inputs: ring.New(opt.InputBytes, journalBell), rows: ring.New(opt.RowBytes, deliverBell)}
+	l.Inputs.SetOwnedCap(opt.InputOwnedBytes)
+	l.rows.SetOwnedCap(opt.RowOwnedBytes)
+	return l
+}
+
+// StartAt sets the position before the first input of this process. Before use only.
+func (l *Lane) StartAt(pos uint64) {
+	l.derived.Store(pos)
+	l.written.Store(pos)
+	l.acked.Store(pos)
+}
+
+// Begin starts the rows of the input at pos. Owner only.
+func (l *Lane) Begin(pos uint64) {
+	l.pos = pos
+	if l.deferring && l.wantLive.Load() {
+		l.deferring = false
+		l.liveFrom.Store(pos)
+		l.wantLive.Store(false)
+	}
+}
+
+// Claim gives room for a row record, or nil if it is deferred. Owner only.
+func (l *Lane) Claim(n int) []byte {
+	if l.deferring {
+		return nil
+	}
+	b, outcome := l.rows.Claim(n)
+	switch outcome {
+	case ring.OK:
+		return b
+	case ring.TooLarge: // a snapshot or a keyframe; never a delta
+		if b = make([]byte, n); l.rows.ClaimOwned(b) == ring.OK {
+			return b
+		}
+	}
+	l.deferring = true
+	l.deferredFrom.Store(l.pos)
+	return nil
+}
+
+// Commit publishes the record that was claimed. Owner only.
+func (l *Lane) Commit() { l.rows.Commit() }
+
+// End publishes that all rows of the input at Begin's pos are on their way. Owner only.
+func (l *Lane) End() { l.derived.Store(l.pos) }
+
+// Close says that no input follows. Owner only.
+func (l *Lane) Close() {
+	l.Inputs.Close()
+	l.rows.Close()
+}
+
+// SetWritten publishes that the inputs up to pos are in the journal file.
+// Journal writer only.
+func (l *Lane) SetWritten(pos uint64) { l.written.Store(pos) }
+
+// SetAcked publishes that the rows of the inputs up to pos are in QuestDB.
+// Deliverer only.
+func (l *Lane) SetAcked(pos uint64) { l.acked.Store(pos) }
+
+// Derived, Written, Acked: any goroutine.
+func (l *Lane) Derived() uint64 { return l.derived.Load() }
+func (l *Lane) Written() uint64 { return l.written.Load() }
+func (l *Lane) Acked() uint64   { return l.acked.Load() }
+
+// Deferring says whether an episode of deferral is under way. Any goroutine.
+func (l *Lane) Deferring() bool { return l.deferredFrom.Load() > l.liveFrom.Load() }
+
+// RowBytes is what lies in the row ring, RowHighWaterBytes the most so far.
+func (l *Lane) RowBytes() int          { return l.rows.UsedBytes() + l.rows.OwnedBytes() }
+func (l *Lane) RowHighWaterBytes() int { return l.rows.HighWaterBytes() }
+
+// Peek returns the next row record whose input is in the journal file, or nil.
+// Borrowed until Release. Deliverer only.
+func (l *Lane) Peek() []byte {
+	b := l.rows.Peek()
+	if b == nil || event.RecordPos(b) > l.written.Load() {
+		return nil
+	}
+	return b
+}
+
+// Release gives up the record that was peeked at. Deliverer only.
+func (l *Lane) Release() {
+	pos := event.RecordPos(l.rows.Peek())
+	if pos != l.taken {
+		l.taken, l.takenRecords = pos, 0
+	}
+	l.takenRecords++
+	l.rows.Release()
+}
+
+// Episode tells the deliverer, once the ring is empty, whether it must catch up:
+// from the input at from on, without its first skip records, which it has had.
+// The answer is given once an episode. Deliverer only.
+func (l *Lane) Episode() (from uint64, skip int, ok bool) {
+	from = l.deferredFrom.Load()
+	if from == l.episode || l.rows.Peek() != nil {
+		return 0, 0, false
+	}
+	l.episode = from
+	if l.taken == from {
+		skip = l.takenRecords
+	}
+	return from, skip, true
+}
+
+// WantLive asks the owner to go live again at its next input. Deliverer only.
+func (l *Lane) WantLive() {
+	if l.Deferring() {
+		l.wantLive.Store(true)
+	}
+}
+
+// CaughtUp says whether an episode entered at from has ended, and at which input:
+// rows of that input and later ones are in the ring. Deliverer only.
+func (l *Lane) CaughtUp() (liveFrom uint64, ok bool) {
+	liveFrom = l.liveFrom.Load()
+	return liveFrom, liveFrom > l.episode
+}
+
+// Empty says that the row ring holds nothing, written or not. Deliverer only.
+func (l *Lane) Empty() bool { return l.rows.Peek() == nil }
+
+// Closed says that no row will be added. Ask it before Empty. Any goroutine.
+func (l *Lane) Closed() bool { return l.rows.Closed() }
+
+// Room says that a record of n bytes would find room: for an owner that may wait.
+// Owner only.
+func (l *Lane) Room(n int) bool {
+	return l.rows.UsedBytes()+2*n+64 <= l.rows.Capacity() && l.rows.OwnedBytes() == 0 || l.rows.UsedBytes()+l.rows.OwnedBytes() == 0
+}

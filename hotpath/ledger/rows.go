@@ -1,0 +1,133 @@
+package ledger
+
+import "sync/atomic"
+
+// Table that rows go to.
+type Table uint8
+
+const (
+	BookDelta Table = iota
+	BookTop
+	Quotes
+	Trades
+	Coverage
+	Instruments
+	NumTables
+)
+
+// TableNames as in the database.
+var TableNames = [NumTables]string{"book_delta", "book_top", "quotes", "trades", "coverage", "instruments"}
+
+// Rows counts the rows of one feed. The owner writes the Feed side, the
+// deliverer the Deliver side.
+type Rows struct {
+	feed    RowsDerived
+	_       [128]byte
+	deliver RowsDelivered
+}
+
+// Feed is the owner's side.
+func (r *Rows) Feed() *RowsDerived { return &r.feed }
+
+// Deliver is the deliverer's side.
+func (r *Rows) Deliver() *RowsDelivered { return &r.deliver }
+
+const (
+	derivedRows = iota
+	deferredRows
+	derivedKinds
+)
+
+const (
+	takenRows     = iota // out of the ring
+	recoveredRows        // derived again after they had been deferred
+	ackedRows
+	quarantinedRows
+	batchedRows // in batches; goes up and down
+	deliveredKinds
+)
+
+// RowsDerived is what a feed made.
+type RowsDerived struct {
+	now [NumTables * derivedKinds]uint64
+	seq seq
+	pub [NumTables * derivedKinds]atomic.Uint64
+}
+
+// Derive counts rows that were made, and deferred if they found no room.
+func (d *RowsDerived) Derive(t Table, rows int, deferred bool) {
+	d.now[int(t)*derivedKinds+derivedRows] += uint64(rows)
+	if deferred {
+		d.now[int(t)*derivedKinds+deferredRows] += uint64(rows)
+	}
+}
+
+// Publish shows the counters to readers, as a whole.
+func (d *RowsDerived) Publish() { d.seq.publish(d.now[:], d.pub[:]) }
+
+// RowsDelivered is what became of them.
+type RowsDelivered struct {
+	now [NumTables * deliveredKinds]uint64
+	seq seq
+	pub [NumTables * deliveredKinds]atomic.Uint64
+}
+
+// Take counts rows that were put into a batch, out of the ring or, recovered,
+// derived again from the journal.
+func (d *RowsDelivered) Take(t Table, rows int, recovered bool) {
+	c := d.now[int(t)*deliveredKinds:]
+	if recovered {
+		c[recoveredRows] += uint64(rows)
+	} else {
+		c[takenRows] += uint64(rows)
+	}
+	c[batchedRows] += uint64(rows)
+}
+
+// Ack counts rows of a batch that is finished: stored, or refused for good.
+func (d *RowsDelivered) Ack(t Table, stored, refused int) {
+	c := d.now[int(t)*deliveredKinds:]
+	c[ackedRows] += uint64(stored)
+	c[quarantinedRows] += uint64(refused)
+	c[batchedRows] -= uint64(stored + refused)
+}
+
+// Publish shows the counters to readers, as a whole.
+func (d *RowsDelivered) Publish() { d.seq.publish(d.now[:], d.pub[:]) }
+
+// RowCounts of one table. Deferred: not yet derived again.
+type RowCounts struct {
+	Derived, InRing, Batched, Deferred, Acked, Quarantined uint64
+	taken, recovered                                       uint64
+}
+
+// Read returns the counters of all tables. The two sides are two publications: the
+// deliverer's is read first, so that nothing is taken that was not yet derived.
+func (r *Rows) Read() (all [NumTables]RowCounts) {
+	var de [NumTables * deliveredKinds]uint64
+	var fe [NumTables * derivedKinds]uint64
+	r.deliver.seq.read(r.deliver.pub[:], de[:])
+	r.feed.seq.read(r.feed.pub[:], fe[:])
+	for t := range all {
+		c := de[t*deliveredKinds:]
+		f := fe[t*derivedKinds:]
+		all[t] = RowCounts{
+			Derived: f[derivedRows], Deferred: f[deferredRows] - c[recoveredRows],
+			Batched: c[batchedRows], Acked: c[ackedRows], Quarantined: c[quarantinedRows],
+			InRing: f[derivedRows] - f[deferredRows] - c[takenRows],
+			taken:  c[takenRows], recovered: c[recoveredRows],
+		}
+	}
+	return all
+}
+
+// Difference is what the books are off by. What was taken out of the ring or
+// derived again must be acknowledged, in a batch or in quarantine; and neither the
+// ring nor the deferred rows can be owed. Anything but 0 is a bug.
+func (c RowCounts) Difference() int64 {
+	d := int64(c.taken+c.recovered) - int64(c.Acked+c.Batched+c.Quarantined)
+	if d == 0 {
+		d = min(0, int64(c.InRing)) + min(0, int64(c.Deferred))
+	}
+	return d
+}

@@ -1,0 +1,555 @@
+// Package deliver brings rows from the lanes into QuestDB: encode, batch, post,
+// and know for every row whether it has arrived.
+//
+//	lanes ─► encode ─► one batch per table ─► poster 1 ─► POST /write
+//	  ▲                                   └─► poster 2 ─► POST /write
+//	  └─ catch-up: rows derived again from the journal
+//
+// It must never send a row whose input is not in the journal file (the lane does
+// not show it), never drop a batch that has not been answered with 204, and never
+// block a feed: where QuestDB is slow or away, batches run out, the rings fill,
+// rows are deferred, and the journal is the spool.
+//
+// Invariants: a batch is in exactly one place: free, building, at a poster, or
+// finished; the acknowledged position of a lane never passes a row that is in a
+// batch not yet finished; coverage that speaks of an instant is sent only when
+// the rows up to it have been acknowledged.
+package deliver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"deeptape/hotpath/event"
+	"deeptape/hotpath/lane"
+	"deeptape/hotpath/ring"
+	"deeptape/ilp/line"
+	"deeptape/ilp/qdb"
+)
+
+// Source derives the rows of one feed again.
+type Source interface {
+	// Next returns the next row record, borrowed until the next call; io.EOF at
+	// the journal's present end.
+	Next() (rec []byte, err error)
+	// Pos is the last input whose rows have all been handed out.
+	Pos() uint64
+	Close()
+}
+
+// Options of a deliverer.
+type Options struct {
+	DB         qdb.Conf
+	Agent      string // for coverage.agent
+	FlushRows  int    // a batch is sent at this size; default 20,000
+	FlushEvery time.Duration
+	Batches    int // that exist at all; they bound the memory
+	// Derive opens the journal for catch-up of one feed.
+	Derive func(feed uint16) (Source, error)
+	// Prepare makes the database ready; nothing is posted before it has returned
+	// nil. It is called until it does.
+	Prepare    func(context.Context) error
+	Quarantine string // directory for refused rows; made when needed
+	NowNs      func() int64
+	Log        *slog.Logger
+}
+
+// Deliverer is the one consumer of all row rings.
+type Deliverer struct {
+	opt   Options
+	bell  *ring.Doorbell
+	lanes []*laneState
+	clock func() int64
+
+	building [numBulk]*batch
+	free     []*batch
+	posters  []*poster
+	finished chan *batch
+	out      int // batches at posters
+	unacked  map[*batch]struct{}
+	slow     *lowRate
+	ready    chan struct{} // closed once Prepare has returned nil
+
+	stopping atomic.Bool
+	Health   Health
+	Stats    Stats
+}
+
+// Stats of a deliverer; any goroutine may read them.
+type Stats struct {
+	Batches, Bytes, Retries, Quarantined, CatchUps atomic.Uint64
+	InFlightRows                                   atomic.Int64
+}
+
+// Health says whether QuestDB takes what we send.
+type Health struct {
+	mu        sync.Mutex
+	trouble   string
+	since     int64
+	lastAckNs atomic.Int64
+}
+
+// Trouble is what keeps rows from being stored, and since when (ns); "" for nothing.
+func (h *Health) Trouble() (string, int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.trouble, h.since
+}
+
+// LastAckNs is when QuestDB last answered 204.
+func (h *Health) LastAckNs() int64 { return h.lastAckNs.Load() }
+
+// set returns true if the trouble is new.
+func (h *Health) set(trouble string, now int64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.trouble == trouble {
+		return false
+	}
+	if h.trouble == "" || trouble == "" {
+		h.since = now
+	}
+	h.trouble = trouble
+	return true
+}
+
+type laneState struct {
+	l       *lane.Lane
+	index   int
+	dir     directory // of the records in the ring
+	encoded uint64    // rows of inputs up to here are in batches, or acknowledged
+
+	source    Source // not nil: catching up
+	sourceDir directory
+	skipTo    uint64 // records of inputs before this have been delivered
+	skip      int    // and so many of that input's
+}
+
+// directory maps the instrument numbers of records to instruments. It learns them
+// from RowInst records, which stand before every other row of an instrument.
+type directory []*line.Inst
+
+func (d *directory) put(i uint32, inst *line.Inst) {
+	for len(*d) <= int(i) {
+		*d = append(*d, nil)
+	}
+	(*d)[i] = inst
+}
+
+// New makes a deliverer for lanes, which wake it by bell.
+func New(opt Options, bell *ring.Doorbell, lanes []*lane.Lane) *Deliverer {
+	if opt.FlushRows == 0 {
+		opt.FlushRows = 20_000
+	}
+	if opt.FlushEvery == 0 {
+		opt.FlushEvery = 200 * time.Millisecond
+	}
+	if opt.Batches == 0 {
+		opt.Batches = 10
+	}
+	d := &Deliverer{opt: opt, bell: bell, clock: opt.NowNs, finished: make(chan *batch, opt.Batches), unacked: map[*batch]struct{}{}, ready: make(chan struct{})}
+	for i, l := range lanes {
+		d.lanes = append(d.lanes, &laneState{l: l, index: i, encoded: l.Acked()})
+	}
+	for range opt.Batches {
+		d.free = append(d.free, newBatch(len(lanes)))
+	}
+	for t := range d.building {
+		d.building[t] = d.takeBatch(bulkTable(t))
+	}
+	work := make(chan *batch, opt.Batches)
+	for i := range 2 {
+		d.posters = append(d.posters, newPoster(d, i, work))
+	}
+	d.slow = newLowRate(d)
+	return d
+}
+
+// Run delivers until Stop has been called and every row is acknowledged, or ctx
+// ends. The error names what was left behind.
+func (d *Deliverer) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { d.prepare(ctx) })
+	for _, p := range d.posters {
+		wg.Go(func() { p.run(ctx) })
+	}
+	wg.Go(func() { d.slow.run(ctx) })
+	defer wg.Wait()
+	defer close(d.slow.work)
+	defer close(d.posters[0].work)
+	for {
+		worked, err := d.step()
+		if err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return d.leftBehind()
+		}
+		if d.stopping.Load() && d.idle() {
+			return nil
+		}
+		if worked {
+			continue
+		}
+		d.bell.Prepare()
+		if worked, err = d.step(); err != nil {
+			return err
+		}
+		if worked {
+			d.bell.Cancel()
+			continue
+		}
+		d.bell.Wait(d.parkFor())
+	}
+}
+
+// prepare calls Prepare until it succeeds.
+func (d *Deliverer) prepare(ctx context.Context) {
+	for {
+		err := d.opt.Prepare(ctx)
+		if err == nil {
+			close(d.ready)
+			return
+		}
+		if d.Health.set(err.Error(), d.clock()) {
+			d.opt.Log.Warn("QuestDB is not ready; the journal keeps the rows", "reason", err)
+		}
+		if !sleep(ctx, time.Second) {
+			return
+		}
+	}
+}
+
+// waitReady says whether the database has become ready before ctx ended.
+func (d *Deliverer) waitReady(ctx context.Context) bool {
+	select {
+	case <-d.ready:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Stop makes Run return once everything that the lanes hold is acknowledged. The
+// lanes must be closed, or be about to be.
+func (d *Deliverer) Stop() { d.stopping.Store(true); d.bell.Ring() }
+
+func (d *Deliverer) parkFor() time.Duration {
+	wait := d.opt.FlushEvery
+	now := d.clock()
+	for _, b := range d.building {
+		if b != nil && b.rows > 0 {
+			wait = min(wait, max(time.Millisecond, time.Duration(b.firstNs-now)+d.opt.FlushEvery))
+		}
+	}
+	return wait
+}
+
+// step is one duty cycle.
+func (d *Deliverer) step() (worked bool, err error) {
+	worked = d.collect()
+	for _, ls := range d.lanes {
+		did, err := d.take(ls)
+		if err != nil {
+			return worked, err
+		}
+		worked = worked || did
+	}
+	now := d.clock()
+	for t, b := range d.building {
+		if b == nil {
+			d.building[t] = d.takeBatch(bulkTable(t))
+			continue
+		}
+		if b.rows > 0 && (b.rows >= d.opt.FlushRows || now-b.firstNs >= int64(d.opt.FlushEvery) || d.stopping.Load()) {
+			d.dispatch(t)
+			worked = true
+		}
+	}
+	d.publishAcks()
+	return d.slow.step(now) || worked, nil
+}
+
+// collect takes finished batches back.
+func (d *Deliverer) collect() (worked bool) {
+	for {
+		select {
+		case b := <-d.finished:
+			d.out--
+			delete(d.unacked, b)
+			d.finish(b)
+			d.free = append(d.free, b)
+			worked = true
+		default:
+			return worked
+		}
+	}
+}
+
+func (d *Deliverer) finish(b *batch) {
+	now := d.clock()
+	for i := range b.low {
+		if b.low[i] == 0 {
+			continue
+		}
+		l := d.lanes[i].l
+		l.Rows.Deliver().Ack(b.table.ledger(), b.rowsOf[i]-b.refusedOf[i], b.refusedOf[i])
+		l.Rows.Deliver().Publish()
+		l.JournalledAcked.Record(now - b.journalledNs[i])
+	}
+	d.Stats.InFlightRows.Add(-int64(b.rows))
+}
+
+func (d *Deliverer) takeBatch(t bulkTable) *batch {
+	if len(d.free) == 0 {
+		return nil
+	}
+	b := d.free[len(d.free)-1]
+	d.free = d.free[:len(d.free)-1]
+	b.reset(t)
+	return b
+}
+
+func (d *Deliverer) dispatch(t int) {
+	b := d.building[t]
+	d.building[t] = d.takeBatch(bulkTable(t))
+	d.unacked[b] = struct{}{}
+	d.out++
+	d.posters[0].work <- b // has room for every batch that exists
+}
+
+// lanePassRecords bounds what one lane may have encoded before the others' turn.
+const lanePassRecords = 256
+
+func (d *Deliverer) take(ls *laneState) (worked bool, err error) {
+	if ls.source != nil {
+		return d.catchUp(ls)
+	}
+	// Read before the ring: what is derived by now and not in the ring after
+	// this pass was never in it.
+	derived := min(ls.l.Derived(), ls.l.Written())
+	for range lanePassRecords {
+		if !d.roomForAny() {
+			return worked, nil
+		}
+		rec := ls.l.Peek()
+		if rec == nil {
+			break
+		}
+		pos := event.RecordPos(rec)
+		if err := d.encode(ls, &ls.dir, rec); err != nil {
+			return worked, err
+		}
+		ls.l.Release()
+		ls.encoded = max(ls.encoded, pos-1)
+		worked = true
+	}
+	if !ls.l.Empty() {
+		return worked, nil
+	}
+	if from, skip, ok := ls.l.Episode(); ok {
+		source, err := d.opt.Derive(ls.l.Feed)
+		if err != nil {
+			return worked, fmt.Errorf("cannot derive deferred rows of feed %d: %w", ls.l.Feed, err)
+		}
+		ls.source, ls.sourceDir, ls.skipTo, ls.skip = source, nil, from, skip
+		ls.encoded = max(ls.encoded, from-1)
+		d.Stats.CatchUps.Add(1)
+		d.opt.Log.Info("catching up from the journal", "feed", ls.l.Feed, "from_input", from)
+		return true, nil
+	}
+	if !ls.l.Deferring() {
+		ls.encoded = max(ls.encoded, derived)
+	}
+	return worked, nil
+}
+
+// catchUp takes derived rows until the point from which the ring has them.
+func (d *Deliverer) catchUp(ls *laneState) (worked bool, err error) {
+	liveFrom, ended := ls.l.CaughtUp()
+	for range lanePassRecords {
+		if !d.roomForAny() {
+			return worked, nil
+		}
+		rec, err := ls.source.Next()
+		if errors.Is(err, io.EOF) {
+			ls.encoded = max(ls.encoded, min(ls.source.Pos(), ls.l.Written()))
+			if ended && ls.source.Pos() >= liveFrom-1 {
+				return true, d.goLive(ls, liveFrom)
+			}
+			if ls.l.Closed() && ls.source.Pos() >= ls.l.Derived() {
+				return true, d.goLive(ls, ls.source.Pos()+1)
+			}
+			ls.l.WantLive()
+			return worked, nil
+		}
+		if err != nil {
+			return worked, fmt.Errorf("cannot derive deferred rows of feed %d: %w", ls.l.Feed, err)
+		}
+		pos := event.RecordPos(rec)
+		if ended && pos >= liveFrom {
+			return true, d.goLive(ls, liveFrom)
+		}
+		worked = true
+		if pos < ls.skipTo || pos == ls.skipTo && ls.skip > 0 {
+			if pos == ls.skipTo {
+				ls.skip--
+			}
+			if err := d.learn(&ls.sourceDir, rec); err != nil {
+				return worked, err
+			}
+			continue
+		}
+		if err := d.encode(ls, &ls.sourceDir, rec); err != nil {
+			return worked, err
+		}
+		ls.encoded = max(ls.encoded, pos-1)
+	}
+	return worked, nil
+}
+
+func (d *Deliverer) goLive(ls *laneState, liveFrom uint64) error {
+	ls.source.Close()
+	ls.source = nil
+	ls.encoded = max(ls.encoded, liveFrom-1)
+	d.opt.Log.Info("caught up", "feed", ls.l.Feed, "live_from_input", liveFrom)
+	return nil
+}
+
+// roomForAny: a record may go to any table, so every table needs a batch.
+func (d *Deliverer) roomForAny() bool {
+	for t, b := range d.building {
+		if b == nil {
+			if d.building[t] = d.takeBatch(bulkTable(t)); d.building[t] == nil {
+				return false
+			}
+		} else if b.rows >= d.opt.FlushRows {
+			d.dispatch(t)
+			if d.building[t] == nil {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// publishAcks: a lane is acknowledged up to before its first row that is in a
+// batch not yet finished.
+func (d *Deliverer) publishAcks() {
+	for _, ls := range d.lanes {
+		acked := ls.encoded
+		for _, b := range d.building {
+			if b != nil && b.low[ls.index] != 0 {
+				acked = min(acked, b.low[ls.index]-1)
+			}
+		}
+		for b := range d.unacked {
+			if b.low[ls.index] != 0 {
+				acked = min(acked, b.low[ls.index]-1)
+			}
+		}
+		if acked > ls.l.Acked() {
+			ls.l.SetAcked(acked)
+		}
+	}
+}
+
+// idle says that nothing is left to deliver.
+func (d *Deliverer) idle() bool {
+	if d.out > 0 || !d.slow.idle() {
+		return false
+	}
+	for _, b := range d.building {
+		if b != nil && b.rows > 0 {
+			return false
+		}
+	}
+	for _, ls := range d.lanes {
+		if !ls.l.Closed() || !ls.l.Empty() || ls.source != nil || ls.l.Acked() < ls.l.Derived() {
+			return false
+		}
+	}
+	return true
+}
+
+// leftBehind names what is not in QuestDB yet.
+func (d *Deliverer) leftBehind() error {
+	var inputs uint64
+	for _, ls := range d.lanes {
+		inputs += ls.l.Derived() - ls.l.Acked()
+	}
+	if inputs == 0 && d.slow.idle() {
+		return nil
+	}
+	return fmt.Errorf("rows of %d inputs are not in QuestDB yet; the journal keeps them: `deeptape replay` delivers them", inputs)
+}
+
+// encode appends a record's rows to their batch.
+func (d *Deliverer) encode(ls *laneState, dir *directory, rec []byte) error {
+	var h event.Head
+	h.Get(rec)
+	var t bulkTable
+	switch h.Kind {
+	case event.RowBook:
+		t = bulkBook
+	case event.RowTop:
+		t = bulkTop
+	case event.RowQuote:
+		t = bulkQuotes
+	case event.RowTrade:
+		t = bulkTrades
+	case event.RowInst:
+		if err := d.learn(dir, rec); err != nil {
+			return err
+		}
+		return d.slow.instrument(ls, rec)
+	case event.RowCoverage:
+		d.slow.coverage(ls, (*dir)[h.Inst], rec)
+		return nil
+	default:
+		return fmt.Errorf("BUG: row record of kind %d", h.Kind)
+	}
+	b := d.building[t]
+	rows := 0
+	inst := (*dir)[h.Inst]
+	switch t {
+	case bulkBook:
+		b.body, rows = line.AppendBook(b.body, inst, rec)
+	case bulkTop:
+		b.body, rows = line.AppendTop(b.body, inst, rec)
+	case bulkQuotes:
+		b.body, rows = line.AppendQuote(b.body, inst, rec)
+	case bulkTrades:
+		b.body, rows = line.AppendTrade(b.body, inst, rec)
+	}
+	b.add(ls.index, h.Pos, rows, d.clock())
+	ls.l.Rows.Deliver().Take(t.ledger(), rows, ls.source != nil)
+	ls.l.Rows.Deliver().Publish()
+	d.Stats.InFlightRows.Add(int64(rows))
+	return nil
+}
+
+// learn takes an instrument from a RowInst record; other records are passed over.
+func (d *Deliverer) learn(dir *directory, rec []byte) error {
+	var h event.Head
+	h.Get(rec)
+	if h.Kind != event.RowInst {
+		return nil
+	}
+	inst, err := event.InstrumentOf(rec)
+	if err != nil {
+		return err
+	}
+	l, err := line.NewInst(inst.Venue, inst.Symbol)
+	if err != nil {
+		return err
+	}
+	dir.put(h.Inst, l)
+	return nil
+}

@@ -1,0 +1,406 @@
+package venues
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/valyala/fastjson"
+
+	"deeptape/hotpath/event"
+	"deeptape/hotpath/fixed"
+	"deeptape/hotpath/ledger"
+)
+
+func init() { register(binance{}) }
+
+// binance is the spot market of Binance, JSON streams.
+//
+// Proof of the book: each diff covers the ids U..u and the next one starts at
+// u+1; a REST snapshot carries the id after which the diffs apply. That proves
+// transport only: a flipped digit goes unseen, and levels outside the snapshot's
+// window are unknown until they change. Trades of a symbol are numbered without
+// holes. The quotes (bookTicker) carry ids with holes by design: no proof.
+type binance struct{}
+
+var binanceRules = Rules{
+	Name: "binance", Market: "spot",
+	Continuity: RangeChain, Proof: event.ProofChain,
+	RestSnapshot: true, TradesCount: true, QuoteStream: true,
+	SilenceNs: 30e9, // longest healthy silence in the recordings: 10.5 s
+	WSURL:     "wss://stream.binance.com:9443", RestURL: "https://api.binance.com",
+	Depth: 5000, Depths: []int{5, 10, 20, 50, 100, 500, 1000, 5000},
+
+	StreamsPerConn:    1024,
+	ConnectsPerWindow: 300, ConnectWindowNs: 300e9,
+	CommandsPerSecond:     5, // pings and pongs count too
+	RestWeightPerMinute:   6000,
+	RestWeightUsedHeader:  "X-MBX-USED-WEIGHT-1M",
+	ConnectionLifetimeNs:  24 * 3600e9,
+	LongestCommandStreams: 200,
+}
+
+func (binance) Rules() *Rules { return &binanceRules }
+
+func (binance) Symbol(s string) (string, error) {
+	if s == "" || strings.ContainsAny(s, "-/_: ,@") {
+		return "", fmt.Errorf("%q is not a Binance symbol; they look like BTCUSDT", s)
+	}
+	return strings.ToUpper(s), nil
+}
+
+func binanceStreams(inst event.Instrument, quotes bool) []string {
+	s := strings.ToLower(inst.Symbol)
+	out := []string{s + "@depth@100ms", s + "@trade"}
+	if quotes {
+		out = append(out, s+"@bookTicker")
+	}
+	return out
+}
+
+// StreamPath names one stream only: the rest is subscribed by command, because
+// only commands are answered, and an answer is what tells a refusal from silence.
+func (binance) StreamPath(insts []event.Instrument, quotes bool) string {
+	return "/stream?streams=" + binanceStreams(insts[0], quotes)[0]
+}
+
+func (binance) Subscribe(insts []event.Instrument, quotes bool) []string {
+	var all []string
+	for _, inst := range insts {
+		all = append(all, binanceStreams(inst, quotes)...)
+	}
+	var texts []string
+	for id := int64(1); len(all) > 0; id++ {
+		n := min(len(all), binanceRules.LongestCommandStreams)
+		texts = append(texts, binanceCommand("SUBSCRIBE", all[:n], id))
+		all = all[n:]
+	}
+	return texts
+}
+
+func (binance) Resubscribe(inst event.Instrument, quotes bool, id int64) []string {
+	streams := binanceStreams(inst, quotes)
+	return []string{binanceCommand("UNSUBSCRIBE", streams, id), binanceCommand("SUBSCRIBE", streams, id+1)}
+}
+
+func binanceCommand(method string, streams []string, id int64) string {
+	return `{"method":"` + method + `","params":["` + strings.Join(streams, `","`) + `"],"id":` + strconv.FormatInt(id, 10) + `}`
+}
+
+func (binance) SnapshotRequest(symbol string, depth int) Request {
+	weight := 250
+	switch {
+	case depth <= 100:
+		weight = 5
+	case depth <= 500:
+		weight = 25
+	case depth <= 1000:
+		weight = 50
+	}
+	return Request{Path: fmt.Sprintf("/api/v3/depth?symbol=%s&limit=%d", symbol, depth), Weight: weight}
+}
+
+func (binance) InstrumentsRequest(symbols []string) Request {
+	return Request{Path: `/api/v3/exchangeInfo?symbols=%5B%22` + strings.Join(symbols, `%22,%22`) + `%22%5D`, Weight: 20}
+}
+
+func (binance) Instruments(body []byte, symbols []string) ([]event.Instrument, int, error) {
+	v, err := fastjson.ParseBytes(body)
+	if err != nil {
+		return nil, 0, fmt.Errorf("cannot read exchangeInfo: %w", err)
+	}
+	weight := 0
+	for _, l := range v.GetArray("rateLimits") {
+		if string(l.GetStringBytes("rateLimitType")) == "REQUEST_WEIGHT" && string(l.GetStringBytes("interval")) == "MINUTE" {
+			weight = l.GetInt("limit") / max(1, l.GetInt("intervalNum"))
+		}
+	}
+	wanted := map[string]bool{}
+	for _, s := range symbols {
+		wanted[s] = true
+	}
+	var insts []event.Instrument
+	for _, s := range v.GetArray("symbols") {
+		inst := event.Instrument{
+			Venue: binanceRules.Name, Market: binanceRules.Market, Source: "exchangeInfo",
+			Symbol: string(s.GetStringBytes("symbol")), Status: string(s.GetStringBytes("status")),
+			Base: string(s.GetStringBytes("baseAsset")), Quote: string(s.GetStringBytes("quoteAsset")),
+		}
+		if !wanted[inst.Symbol] {
+			continue
+		}
+		inst.Pair = inst.Base + "-" + inst.Quote
+		for _, f := range s.GetArray("filters") {
+			var err error
+			switch string(f.GetStringBytes("filterType")) {
+			case "PRICE_FILTER":
+				inst.Tick = string(f.GetStringBytes("tickSize"))
+				inst.PxScale, err = fixed.Scale(f.GetStringBytes("tickSize"))
+			case "LOT_SIZE":
+				inst.Lot = string(f.GetStringBytes("stepSize"))
+				inst.QtyScale, err = fixed.Scale(f.GetStringBytes("stepSize"))
+			}
+			if err != nil {
+				return nil, 0, fmt.Errorf("cannot read filters of %q in exchangeInfo: %w", inst.Symbol, err)
+			}
+		}
+		insts = append(insts, inst)
+	}
+	return insts, weight, nil
+}
+
+func (binance) NewDecoder(insts []event.Instrument) Decoder {
+	d := &binanceDecoder{bySymbol: make(map[string]int, len(insts)), scales: make([]scales, len(insts))}
+	for i, inst := range insts {
+		d.bySymbol[inst.Symbol] = i
+		d.scales[i] = scales{inst.PxScale, inst.QtyScale}
+	}
+	return d
+}
+
+type scales struct{ px, qty int8 }
+
+type binanceDecoder struct {
+	parser   fastjson.Parser
+	bySymbol map[string]int
+	scales   []scales
+	tradeID  []byte
+}
+
+func (d *binanceDecoder) SetScale(inst int, px, qty int8) { d.scales[inst] = scales{px, qty} }
+
+// Decode reads a combined frame {"stream":…,"data":…}, a bare one, or the answer
+// to a command.
+func (d *binanceDecoder) Decode(frame []byte, b *Batch) ledger.Reason {
+	b.Reset()
+	v, err := d.parser.ParseBytes(frame)
+	if err != nil || v.Type() != fastjson.TypeObject {
+		return ledger.Malformed
+	}
+	data := v
+	if w := v.Get("data"); w != nil {
+		data = w
+	}
+	e := data.GetStringBytes("e")
+	switch string(e) {
+	case "depthUpdate":
+		return d.depth(data, b)
+	case "trade":
+		return d.trade(data, b)
+	case "serverShutdown":
+		b.Messages = append(b.Messages, Message{Kind: KindNotice, Inst: -1, Text: e})
+		return ledger.Accepted
+	case "":
+		if data.Exists("u") && data.Exists("A") { // bookTicker has no event name
+			return d.quote(data, b)
+		}
+		return answer(v, b)
+	}
+	return ledger.UnknownShape
+}
+
+func answer(v *fastjson.Value, b *Batch) ledger.Reason {
+	m := Message{Kind: KindAck, Inst: -1, ID: v.GetInt64("id")}
+	if v.Exists("code") {
+		m.Kind, m.Text = KindRefused, v.GetStringBytes("msg")
+	} else if !v.Exists("result") {
+		return ledger.UnknownShape
+	}
+	b.Messages = append(b.Messages, m)
+	return ledger.Accepted
+}
+
+func (d *binanceDecoder) inst(data *fastjson.Value) (int, bool) {
+	i, ok := d.bySymbol[string(data.GetStringBytes("s"))]
+	return i, ok
+}
+
+// id reads a whole number; a missing one, or one with a fraction, is refused.
+func id(v *fastjson.Value, key string) (int64, bool) {
+	f := v.Get(key)
+	if f == nil {
+		return 0, false
+	}
+	n, err := f.Int64()
+	return n, err == nil
+}
+
+// stamp reads a venue time. Milliseconds unless the URL asked for microseconds
+// (timeUnit): the two are 13 and 16 digits long until the year 2286.
+func stamp(v *fastjson.Value, key string) (int64, bool) {
+	n, ok := id(v, key)
+	switch {
+	case !ok || n < 0 || n >= 1e17:
+		return event.Null, false
+	case n < 1e14:
+		n *= 1e6
+	default:
+		n *= 1e3
+	}
+	if n == 0 { // 1970 is no time
+		n = event.Null
+	}
+	return n, true
+}
+
+func (d *binanceDecoder) depth(data *fastjson.Value, b *Batch) ledger.Reason {
+	inst, ok := d.inst(data)
+	if !ok {
+		return ledger.UnknownSymbol
+	}
+	b.Messages = append(b.Messages, Message{Kind: KindDelta, Inst: inst})
+	m := &b.Messages[0]
+	var okU, oku, okE bool
+	m.First, okU = id(data, "U")
+	m.Seq, oku = id(data, "u")
+	m.TsEvent, okE = stamp(data, "E")
+	if !okU || !oku || !okE || m.First > m.Seq {
+		return ledger.Malformed
+	}
+	m.SeqPrev = m.First - 1
+	return d.sides(data.Get("b"), data.Get("a"), m, b)
+}
+
+func (d *binanceDecoder) DecodeSnapshot(inst int, body []byte, b *Batch) ledger.Reason {
+	b.Reset()
+	b.Messages = append(b.Messages, Message{Kind: KindSnapshot, Inst: inst, First: event.Null, SeqPrev: event.Null, TsEvent: event.Null})
+	m := &b.Messages[0]
+	v, err := d.parser.ParseBytes(body)
+	if err != nil {
+		return ledger.Malformed
+	}
+	var ok bool
+	if m.Seq, ok = id(v, "lastUpdateId"); !ok {
+		return ledger.Malformed
+	}
+	return d.sides(v.Get("bids"), v.Get("asks"), m, b)
+}
+
+func (d *binanceDecoder) sides(bids, asks *fastjson.Value, m *Message, b *Batch) ledger.Reason {
+	if bids == nil || asks == nil {
+		return ledger.Malformed
+	}
+	sc := d.scales[m.Inst]
+	need := sc
+	m.Lo = len(b.Levels)
+	reason := levels(bids, event.Bid, sc, &need, b)
+	if reason == ledger.Accepted {
+		reason = levels(asks, event.Ask, sc, &need, b)
+	}
+	m.Hi = len(b.Levels)
+	m.PxScale, m.QtyScale = need.px, need.qty
+	return reason
+}
+
+// levels appends [["px","qty"],…]. A text finer than its scale raises need; the
+// levels are then of no use and are read again after the widening.
+func levels(side *fastjson.Value, s event.Side, sc scales, need *scales, b *Batch) ledger.Reason {
+	list, err := side.Array()
+	if err != nil {
+		return ledger.Malformed
+	}
+	for _, l := range list {
+		pair, err := l.Array()
+		if err != nil || len(pair) < 2 {
+			return ledger.Malformed
+		}
+		px, reason := decimal(pair[0], sc.px, &need.px)
+		if reason != ledger.Accepted {
+			return reason
+		}
+		qty, reason := decimal(pair[1], sc.qty, &need.qty)
+		if reason != ledger.Accepted {
+			return reason
+		}
+		if qty < 0 {
+			return ledger.Malformed
+		}
+		b.Levels = append(b.Levels, event.Level{Px: px, Qty: qty, Side: s})
+	}
+	return ledger.Accepted
+}
+
+// decimal reads a JSON string that holds a decimal number.
+func decimal(v *fastjson.Value, scale int8, need *int8) (int64, ledger.Reason) {
+	if v == nil {
+		return 0, ledger.Malformed
+	}
+	text, err := v.StringBytes()
+	if err != nil {
+		return 0, ledger.Malformed
+	}
+	m, err := fixed.Parse(text, scale)
+	switch err {
+	case nil:
+		return m, ledger.Accepted
+	case fixed.ErrOverflow:
+		return 0, ledger.Overflow
+	case fixed.ErrFiner:
+		finer, err := fixed.Scale(text)
+		if err != nil {
+			return 0, ledger.Overflow
+		}
+		*need = max(*need, finer)
+		return 0, ledger.Accepted
+	}
+	return 0, ledger.Malformed
+}
+
+func (d *binanceDecoder) trade(data *fastjson.Value, b *Batch) ledger.Reason {
+	inst, ok := d.inst(data)
+	if !ok {
+		return ledger.UnknownSymbol
+	}
+	b.Messages = append(b.Messages, Message{Kind: KindTrade, Inst: inst, First: event.Null, Seq: event.Null, SeqPrev: event.Null})
+	m := &b.Messages[0]
+	number := data.Get("t")
+	maker := data.Get("m")
+	var okT, okt bool
+	m.TsEvent, okT = stamp(data, "T")
+	m.TradeNum, okt = id(data, "t")
+	if !okT || !okt || maker == nil {
+		return ledger.Malformed
+	}
+	d.tradeID = number.MarshalTo(d.tradeID[:0])
+	m.TradeID = d.tradeID
+	switch maker.Type() { // m: the buyer is the maker, so a seller took
+	case fastjson.TypeTrue:
+		m.Side = event.Ask
+	case fastjson.TypeFalse:
+		m.Side = event.Bid
+	default:
+		return ledger.Malformed
+	}
+	need := d.scales[inst]
+	reason := d.pair(data, "p", "q", inst, &m.Px, &m.Qty, &need)
+	m.PxScale, m.QtyScale = need.px, need.qty
+	return reason
+}
+
+func (d *binanceDecoder) quote(data *fastjson.Value, b *Batch) ledger.Reason {
+	inst, ok := d.inst(data)
+	if !ok {
+		return ledger.UnknownSymbol
+	}
+	b.Messages = append(b.Messages, Message{Kind: KindQuote, Inst: inst, First: event.Null, SeqPrev: event.Null, TsEvent: event.Null})
+	m := &b.Messages[0]
+	if m.Seq, ok = id(data, "u"); !ok {
+		return ledger.Malformed
+	}
+	need := d.scales[inst]
+	reason := d.pair(data, "b", "B", inst, &m.Px, &m.Qty, &need)
+	if reason == ledger.Accepted {
+		reason = d.pair(data, "a", "A", inst, &m.AskPx, &m.AskQty, &need)
+	}
+	m.PxScale, m.QtyScale = need.px, need.qty
+	return reason
+}
+
+func (d *binanceDecoder) pair(data *fastjson.Value, pxKey, qtyKey string, inst int, px, qty *int64, need *scales) (reason ledger.Reason) {
+	sc := d.scales[inst]
+	if *px, reason = decimal(data.Get(pxKey), sc.px, &need.px); reason != ledger.Accepted {
+		return reason
+	}
+	*qty, reason = decimal(data.Get(qtyKey), sc.qty, &need.qty)
+	return reason
+}

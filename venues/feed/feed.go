@@ -1,0 +1,361 @@
+// Package feed is the session machine of one feed: the instruments of one venue
+// that share one owner. It is stepped by journalled inputs and derives from them
+// everything that deeptape stores: decode, sequence, book, rows, coverage.
+//
+// It must never read a clock, a socket or a file, start a goroutine, range over
+// a map, or use a random number: the same inputs give the same rows, in the live
+// agent, in catch-up, replay, verify and simulation. What it wants done outside
+// it says as Actions; what came of them returns as inputs.
+//
+// A book moves through these states:
+//
+//	           connect                 snapshot that joins the buffer
+//	(idle) ───────────────► (syncing) ───────────────────────────────► (live)
+//	   ▲                        ▲  │ stale, cached, refused: fetched again    │
+//	   │ close, loss            │  └───────────────────────────────┘          │
+//	   │                        └── sequence, malformed, silence, overflow ───┤
+//	   └──────────────────────────────────────────────────────────────────────┘
+//
+// Invariants: ts of an instrument's rows grows strictly over book, trades and
+// quotes; every instant from the run's start on belongs to one coverage interval
+// per instrument and stream; a row is written only for an input that is in the
+// journal before it; a book is live only between a snapshot and the first doubt.
+package feed
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"deeptape/hotpath/book"
+	"deeptape/hotpath/event"
+	"deeptape/hotpath/fixed"
+	"deeptape/hotpath/ledger"
+	"deeptape/venues"
+)
+
+// Version of the derivation. It stands in every run record: rows derived by
+// another version may differ.
+const Version = 1
+
+// bufferBytesMax bounds what an instrument holds back while it waits for its
+// snapshot. Waiting ends by memory, not by patience: 32 MiB is some twenty
+// minutes of BTCUSDT at its recorded rate.
+const bufferBytesMax = 32 << 20
+
+// Config is what a run record holds, as JSON: all that the derivation needs to
+// know beside the inputs.
+type Config struct {
+	Version     int                `json:"version"`
+	Agent       string             `json:"agent"`
+	Venue       string             `json:"venue"`
+	Base        uint32             `json:"base"` // directory index of Instruments[0] in this run's rows
+	Instruments []event.Instrument `json:"instruments"`
+	Resume      []Resume           `json:"resume,omitempty"` // per instrument, where an earlier run is known
+	TopLevels   int                `json:"top_levels"`
+	Quotes      bool               `json:"quotes"`
+	Depth       int                `json:"depth"`
+}
+
+// Resume is where an earlier run of an instrument ended.
+type Resume struct {
+	LastTs int64                   `json:"last_ts"` // last row of any stream, 0 for none
+	Ends   [event.NumStreams]int64 `json:"ends"`    // last proven instant of each stream, 0 for none
+}
+
+// Sink takes the rows of a machine.
+type Sink interface {
+	// Claim gives room for a row record of n bytes, or nil: the record is
+	// deferred, and nothing but counting is owed for it.
+	Claim(n int) []byte
+	// Commit hands over what was claimed.
+	Commit()
+}
+
+// ActionKind says what a machine wants done.
+type ActionKind uint8
+
+const (
+	ActionSend      ActionKind = iota // send Text on the connection
+	ActionFetch                       // fetch the snapshot of Inst after DelayNs; answer with Request
+	ActionReconnect                   // drop the connection and dial again; Text says why
+	ActionNote                        // tell the operator Text
+)
+
+// Action is a wish of the machine. In a replay nobody grants it.
+type Action struct {
+	Kind    ActionKind
+	Inst    int
+	Request uint32
+	DelayNs int64
+	Text    string
+}
+
+type bookState uint8
+
+const (
+	bookIdle bookState = iota
+	bookSyncing
+	bookLive
+)
+
+var bookStateNames = [...]string{"idle", "syncing", "live"}
+
+// instrument is all that a machine knows of one instrument.
+type instrument struct {
+	event.Instrument
+	dir     uint32 // directory index
+	state   bookState
+	book    *book.Book
+	seq     int64 // id after the last applied book message
+	lastTs  int64 // ts of the last row of any stream
+	top     [2]topSide
+	streams [event.NumStreams]interval
+
+	lastTrade     int64 // number of the last trade, event.Null before the first
+	lastMessageTs int64 // stamp of the last applied book message
+
+	// Waiting for a snapshot. buffer holds whole input records; firstID is the
+	// first id of the first of them.
+	buffer      []byte
+	buffered    int
+	firstID     int64
+	request     uint32 // number of the request under way, 0 for none
+	attempts    int
+	syncingFrom int64
+	probe       probe
+
+	stats InstrumentStats
+}
+
+type topSide struct {
+	n      int
+	levels []book.Level
+}
+
+// InstrumentStats counts what happened to one instrument since the run began.
+type InstrumentStats struct {
+	BookMessages   uint64
+	Trades         uint64
+	Quotes         uint64
+	Gaps           uint64
+	Fetches        uint64
+	StaleSnapshots uint64
+	Widenings      uint64
+	OffGrid        uint64
+	RepeatedTrades uint64
+	LastGapCause   event.Cause
+	LastGapTs      int64
+}
+
+// Machine derives one feed. Not for concurrent use: it belongs to its owner.
+type Machine struct {
+	cfg    Config
+	feed   uint16
+	venue  venues.Venue
+	rules  *venues.Rules
+	dec    venues.Decoder
+	batch  venues.Batch
+	out    Sink
+	frames *ledger.Frames
+	rows   *ledger.RowsDerived
+
+	insts     []instrument
+	actions   []Action
+	now       int64  // stamp of the input that is being stepped
+	pos       uint64 // and its position
+	eventTs   int64  // the venue's clock in the last frame, or event.Null
+	frameTs   int64  // stamp that the rows of this message start from
+	connected bool
+	acksOwed  int
+	commandID int64
+	requests  uint32
+	topNow    []book.Level
+	scratch   []book.Level
+}
+
+// New makes a machine that has not yet seen its run record. frames and rows are
+// written by the machine only.
+func New(out Sink, frames *ledger.Frames, rows *ledger.RowsDerived) *Machine {
+	return &Machine{out: out, frames: frames, rows: rows}
+}
+
+// Instruments is how many instruments the run has, 0 before its record.
+func (m *Machine) Instruments() int { return len(m.insts) }
+
+// Actions returns what the last Step wants done. Valid until the next Step.
+func (m *Machine) Actions() []Action { return m.actions }
+
+// EventTs is the venue's own time in the last frame, ns, or event.Null.
+func (m *Machine) EventTs() int64 { return m.eventTs }
+
+// Step takes one input. It fails only where the journal itself cannot be right:
+// a run record that does not parse, or an input before it.
+func (m *Machine) Step(in *event.Input) error {
+	m.now, m.pos, m.frameTs = in.Ts, in.Pos, in.Ts
+	m.actions = m.actions[:0]
+	if in.Kind == event.InputRun {
+		return m.run(in)
+	}
+	if m.insts == nil {
+		return fmt.Errorf("cannot step feed %d: input %d (%s) stands before the run record", in.Feed, in.Pos, in.Kind)
+	}
+	switch in.Kind {
+	case event.InputFrame:
+		m.frames.Add(ledger.Received, 1)
+		m.frame(in)
+	case event.InputTick:
+		m.tick()
+	case event.InputRest:
+		m.rest(in)
+	case event.InputConnect:
+		m.connect()
+	case event.InputClose:
+		m.close(event.CauseDisconnect)
+	case event.InputLoss:
+		m.loss(in)
+	case event.InputStop:
+		m.stop()
+	}
+	m.frames.Publish()
+	m.rows.Publish()
+	return nil
+}
+
+func (m *Machine) run(in *event.Input) error {
+	var cfg Config
+	if err := json.Unmarshal(in.Data, &cfg); err != nil {
+		return fmt.Errorf("cannot read run record %d of feed %d: %w", in.Pos, in.Feed, err)
+	}
+	venue, err := venues.ByName(cfg.Venue)
+	if err != nil {
+		return fmt.Errorf("cannot start the run at record %d of feed %d: %w", in.Pos, in.Feed, err)
+	}
+	m.dropBuffers()
+	m.flush() // of a run that was killed before its stop record
+	m.cfg, m.feed, m.venue, m.rules = cfg, in.Feed, venue, venue.Rules()
+	m.dec = venue.NewDecoder(cfg.Instruments)
+	m.insts = make([]instrument, len(cfg.Instruments))
+	m.topNow = make([]book.Level, cfg.TopLevels)
+	m.connected, m.acksOwed, m.requests = false, 0, 0
+	for i := range m.insts {
+		inst := &m.insts[i]
+		*inst = instrument{Instrument: cfg.Instruments[i], dir: cfg.Base + uint32(i), lastTrade: event.Null}
+		inst.book = newBook(inst)
+		for s := range inst.top {
+			inst.top[s].levels = make([]book.Level, cfg.TopLevels)
+		}
+		var resume Resume
+		if i < len(cfg.Resume) {
+			resume = cfg.Resume[i]
+		}
+		inst.lastTs = resume.LastTs
+		m.putInstrument(inst)
+		for s := range event.NumStreams {
+			from, cause := m.now, event.CauseStart
+			if resume.Ends[s] != 0 {
+				from, cause = resume.Ends[s]+1, event.CauseStop
+			}
+			m.openGap(inst, s, cause, max(from, 1))
+		}
+	}
+	m.frames.Publish()
+	m.rows.Publish()
+	return nil
+}
+
+// newBook makes a book on the instrument's tick as a whole number at its price scale, 1
+// where it is not known.
+func newBook(inst *instrument) *book.Book {
+	if t, err := fixed.Parse([]byte(inst.Tick), inst.PxScale); err == nil && t > 0 {
+		return book.New(t)
+	}
+	return book.New(1)
+}
+
+func (m *Machine) act(a Action) { m.actions = append(m.actions, a) }
+
+func (m *Machine) note(format string, args ...any) {
+	m.act(Action{Kind: ActionNote, Text: fmt.Sprintf(format, args...)})
+}
+
+func (m *Machine) connect() {
+	m.connected = true
+	texts := m.venue.Subscribe(m.cfg.Instruments, m.cfg.Quotes)
+	m.acksOwed = len(texts)
+	m.commandID = int64(len(texts))
+	for _, text := range texts {
+		m.act(Action{Kind: ActionSend, Text: text})
+	}
+	for i := range m.insts {
+		m.startSync(&m.insts[i])
+	}
+}
+
+// close ends the session: nothing that comes later is known to follow on.
+func (m *Machine) close(cause event.Cause) {
+	m.connected = false
+	for i := range m.insts {
+		inst := &m.insts[i]
+		m.dropBuffer(inst)
+		m.dropBook(inst, cause)
+		m.breakStream(inst, event.StreamTrades, cause)
+		m.breakStream(inst, event.StreamQuotes, cause)
+		inst.state, inst.request = bookIdle, 0
+	}
+}
+
+// loss stands for frames that never reached the journal: any of them may have
+// belonged to any instrument of the feed.
+func (m *Machine) loss(in *event.Input) {
+	m.frames.Add(ledger.Received, uint64(in.Aux))
+	m.frames.Add(ledger.Lost, uint64(in.Aux))
+	connected := m.connected
+	m.close(event.CauseBackpressure)
+	m.connected = connected
+	if connected {
+		for i := range m.insts {
+			m.startSync(&m.insts[i])
+		}
+	}
+	m.note("%d frames lost before the journal: every book of this feed resyncs", in.Aux)
+}
+
+func (m *Machine) stop() {
+	m.dropBuffers()
+	for i := range m.insts {
+		for s := range event.NumStreams {
+			m.extendGap(&m.insts[i], s)
+		}
+	}
+	m.flush()
+}
+
+// flush writes every interval that has changed since it was last written.
+func (m *Machine) flush() {
+	for i := range m.insts {
+		for s := range event.NumStreams {
+			m.putCoverage(&m.insts[i], s)
+		}
+	}
+}
+
+func (m *Machine) dropBuffers() {
+	for i := range m.insts {
+		m.dropBuffer(&m.insts[i])
+	}
+}
+
+// tick runs once a second of the feed's own time.
+func (m *Machine) tick() {
+	for i := range m.insts {
+		inst := &m.insts[i]
+		if m.connected {
+			m.tickSync(inst)
+			m.tickSilence(inst)
+		}
+		for s := range event.NumStreams {
+			m.extendGap(inst, s)
+			m.putCoverage(inst, s)
+		}
+	}
+}

@@ -1,0 +1,195 @@
+package feed
+
+import (
+	"encoding/json"
+
+	"deeptape/hotpath/book"
+	"deeptape/hotpath/event"
+	"deeptape/hotpath/ledger"
+	"deeptape/venues"
+)
+
+// claim gives room for one record of rows rows, or nil if they are deferred.
+func (m *Machine) claim(size int, t ledger.Table, rows int) []byte {
+	b := m.out.Claim(size)
+	m.rows.Derive(t, rows, b == nil)
+	return b
+}
+
+func (m *Machine) head(kind event.RowKind, inst *instrument, ts int64) event.Head {
+	return event.Head{
+		Kind: kind, Inst: inst.dir, PxScale: inst.PxScale, QtyScale: inst.QtyScale,
+		Ts: ts, TsEvent: event.Null, Seq: event.Null, SeqPrev: event.Null, Pos: m.pos, TsRecv: m.now,
+	}
+}
+
+// putBook writes one book message: a row a level, or one row for a message
+// without levels.
+func (m *Machine) putBook(inst *instrument, msg *venues.Message, levels []event.Level, flags uint8) {
+	rows := max(1, len(levels))
+	ts := m.takeTs(inst, rows)
+	inst.counted(event.StreamBook, inst.lastTs, msg.Seq)
+	b := m.claim(event.BookSize(len(levels)), ledger.BookDelta, rows)
+	if b == nil {
+		return
+	}
+	h := m.head(event.RowBook, inst, ts)
+	h.Flags, h.N = flags, event.BookN(len(levels))
+	h.TsEvent, h.Seq, h.SeqPrev = msg.TsEvent, msg.Seq, msg.SeqPrev
+	h.Put(b, len(b))
+	for i := range levels {
+		event.PutLevel(b, i, levels[i])
+	}
+	m.out.Commit()
+}
+
+// putKeyframe writes the whole book as it stands.
+func (m *Machine) putKeyframe(inst *instrument) {
+	m.scratch = inst.book.AppendLevels(m.scratch[:0], event.Bid)
+	bids := len(m.scratch)
+	m.scratch = inst.book.AppendLevels(m.scratch, event.Ask)
+	rows := max(1, len(m.scratch))
+	ts := m.takeTs(inst, rows)
+	inst.counted(event.StreamBook, inst.lastTs, inst.seq)
+	b := m.claim(event.BookSize(len(m.scratch)), ledger.BookDelta, rows)
+	if b == nil {
+		return
+	}
+	h := m.head(event.RowBook, inst, ts)
+	h.Flags, h.N, h.Seq = event.FlagSnapshot|event.FlagKeyframe, event.BookN(len(m.scratch)), inst.seq
+	h.Put(b, len(b))
+	for i, l := range m.scratch {
+		side := event.Bid
+		if i >= bids {
+			side = event.Ask
+		}
+		event.PutLevel(b, i, event.Level{Px: l.Px, Qty: l.Qty, Side: side})
+	}
+	m.out.Commit()
+}
+
+// putTop writes the first levels at the instant of the message's last row, if
+// any of them has changed.
+func (m *Machine) putTop(inst *instrument, tsEvent int64, always bool) {
+	changed := always
+	for s := range inst.top {
+		side := &inst.top[s]
+		n := inst.book.Top(event.Side(s)+event.Bid, m.topNow)
+		if n != side.n || !equalLevels(m.topNow[:n], side.levels[:n]) {
+			changed = true
+			side.n = copy(side.levels, m.topNow[:n])
+		}
+	}
+	bids, asks := &inst.top[0], &inst.top[1]
+	if !changed {
+		return
+	}
+	b := m.claim(event.TopSize(bids.n, asks.n), ledger.BookTop, 1)
+	if b == nil {
+		return
+	}
+	h := m.head(event.RowTop, inst, inst.lastTs)
+	h.TsEvent, h.Seq = tsEvent, inst.seq
+	h.N, h.Extra = uint16(bids.n), uint16(asks.n)
+	h.Put(b, len(b))
+	for i, l := range bids.levels[:bids.n] {
+		event.PutPair(b, i, l.Px, l.Qty)
+	}
+	for i, l := range asks.levels[:asks.n] {
+		event.PutPair(b, bids.n+i, l.Px, l.Qty)
+	}
+	m.out.Commit()
+}
+
+func equalLevels(a, b []book.Level) bool {
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// putTopNull opens a gap in book_top, at the gap's own start: an ASOF JOIN must
+// not carry the last good book through it.
+func (m *Machine) putTopNull(inst *instrument, ts int64) {
+	inst.top[0].n, inst.top[1].n = 0, 0
+	b := m.claim(event.TopSize(0, 0), ledger.BookTop, 1)
+	if b == nil {
+		return
+	}
+	h := m.head(event.RowTop, inst, ts)
+	h.Put(b, len(b))
+	m.out.Commit()
+}
+
+func (m *Machine) putTrade(inst *instrument, msg *venues.Message) {
+	ts := m.takeTs(inst, 1)
+	inst.counted(event.StreamTrades, ts, msg.TradeNum)
+	b := m.claim(event.TradeSize(len(msg.TradeID)), ledger.Trades, 1)
+	if b == nil {
+		return
+	}
+	h := m.head(event.RowTrade, inst, ts)
+	h.TsEvent, h.Seq, h.N = msg.TsEvent, msg.Seq, uint16(len(msg.TradeID))
+	h.Put(b, len(b))
+	event.PutLevel(b, 0, event.Level{Px: msg.Px, Qty: msg.Qty, Side: msg.Side})
+	n := copy(b[event.HeadSize+event.LevelSize:], msg.TradeID)
+	clear(b[event.HeadSize+event.LevelSize+n:])
+	m.out.Commit()
+}
+
+func (m *Machine) putQuote(inst *instrument, msg *venues.Message) {
+	ts := m.takeTs(inst, 1)
+	inst.counted(event.StreamQuotes, ts, msg.Seq)
+	b := m.claim(event.QuoteSize, ledger.Quotes, 1)
+	if b == nil {
+		return
+	}
+	h := m.head(event.RowQuote, inst, ts)
+	h.TsEvent, h.Seq = msg.TsEvent, msg.Seq
+	if inst.streams[event.StreamQuotes].state == event.StateUnverified {
+		h.Flags = event.FlagUnverified
+	}
+	h.Put(b, len(b))
+	event.PutPair(b, 0, msg.Px, msg.Qty)
+	event.PutPair(b, 1, msg.AskPx, msg.AskQty)
+	m.out.Commit()
+}
+
+func (m *Machine) putCoverage(inst *instrument, s event.Stream) {
+	iv := &inst.streams[s]
+	if !iv.changed {
+		return
+	}
+	iv.changed = false
+	b := m.claim(event.CoverageSize(0), ledger.Coverage, 1)
+	if b == nil {
+		return
+	}
+	event.PutCoverage(b, &event.Coverage{
+		Inst: inst.dir, Stream: s, State: iv.state, Proof: iv.proof, Cause: iv.cause,
+		Ts: iv.ts, TsEnd: max(iv.end, iv.ts), SeqFirst: iv.seqFirst, SeqLast: iv.seqLast, Messages: iv.messages,
+		Pos: m.pos, TsRecv: m.now,
+	})
+	m.out.Commit()
+}
+
+// putInstrument tells what is known of the instrument from now on. Rare: once a
+// run, and at every widening.
+func (m *Machine) putInstrument(inst *instrument) {
+	text, err := json.Marshal(&inst.Instrument)
+	if err != nil {
+		panic(err) // strings and small integers always marshal
+	}
+	b := m.claim(event.Align(event.HeadSize+len(text)), ledger.Instruments, 1)
+	if b == nil {
+		return
+	}
+	h := m.head(event.RowInst, inst, m.nextTs(inst))
+	h.N = uint16(len(text))
+	h.Put(b, len(b))
+	n := copy(b[event.HeadSize:], text)
+	clear(b[event.HeadSize+n:])
+	m.out.Commit()
+}

@@ -1,0 +1,66 @@
+package feed
+
+import "deeptape/hotpath/event"
+
+// Status is what the operator sees of a feed. It is built at each tick and is
+// read-only from then on.
+type Status struct {
+	Venue       string
+	Connected   bool
+	Instruments []InstrumentStatus
+}
+
+// InstrumentStatus is one line of the status page. Times are stamps of our clock, ns.
+type InstrumentStatus struct {
+	Symbol        string
+	Book          string // idle, syncing, live
+	Bids, Asks    int
+	Seq           int64
+	LastMessageTs int64
+	Buffered      int
+	Streams       [event.NumStreams]StreamStatus
+	Stats         InstrumentStats
+}
+
+// StreamStatus is the current coverage interval of a stream.
+type StreamStatus struct {
+	State, Proof, Cause string
+	Ts, TsEnd           int64
+	Messages            int64
+}
+
+// Status of the machine as of its last input. It allocates: once a second is fine.
+func (m *Machine) Status() Status {
+	st := Status{Venue: m.cfg.Venue, Connected: m.connected, Instruments: make([]InstrumentStatus, len(m.insts))}
+	for i := range m.insts {
+		inst := &m.insts[i]
+		s := InstrumentStatus{
+			Symbol: inst.Symbol, Book: bookStateNames[inst.state], Seq: inst.seq, LastMessageTs: inst.lastMessageTs,
+			Bids: inst.book.Len(event.Bid), Asks: inst.book.Len(event.Ask), Buffered: inst.buffered, Stats: inst.stats,
+		}
+		s.Stats.OffGrid += inst.book.OffGrid()
+		for k := range inst.streams {
+			iv := &inst.streams[k]
+			s.Streams[k] = StreamStatus{iv.state.String(), iv.proof.String(), iv.cause.String(), iv.ts, iv.end, iv.messages}
+		}
+		st.Instruments[i] = s
+	}
+	return st
+}
+
+// Resume tells where instrument i ended, for the run record of a later run.
+func (m *Machine) Resume(i int) Resume {
+	r := Resume{LastTs: m.insts[i].lastTs}
+	for s := range m.insts[i].streams {
+		r.Ends[s] = m.insts[i].streams[s].end
+	}
+	return r
+}
+
+// Symbols of the run, in their order, and their venue.
+func (m *Machine) Symbols() (venue string, symbols []string) {
+	for i := range m.insts {
+		symbols = append(symbols, m.insts[i].Symbol)
+	}
+	return m.cfg.Venue, symbols
+}

@@ -1,0 +1,187 @@
+package feed
+
+import (
+	"slices"
+
+	"deeptape/hotpath/event"
+	"deeptape/hotpath/ledger"
+	"deeptape/venues"
+)
+
+// A book is put together as the venue's sheet says (Binance, "How to manage a
+// local order book correctly"): buffer the diffs, fetch a snapshot, refuse one
+// that is older than the buffer's first id, drop what it already holds, and go on
+// from there.
+
+// fetchAfterNs is how long an instrument that says nothing waits for its first
+// diff before its snapshot is fetched all the same: a snapshot fetched before the
+// first diff is usually older than it, and would have to be fetched again.
+const fetchAfterNs = 1e9
+
+const (
+	retryDelayNsMin = 100e6
+	retryDelayNsMax = 10e9
+)
+
+func (m *Machine) startSync(inst *instrument) {
+	m.dropBuffer(inst)
+	inst.state = bookSyncing
+	inst.syncingFrom = m.now
+	inst.request, inst.attempts = 0, 0
+}
+
+// resync gives up one book and waits for a new snapshot; the other instruments
+// go on.
+func (m *Machine) resync(inst *instrument, cause event.Cause) {
+	m.note("%s %s: gap (%s) after id %d; resync", m.rules.Name, inst.Symbol, cause, inst.seq)
+	m.dropBook(inst, cause)
+	m.startSync(inst)
+}
+
+func (m *Machine) dropBook(inst *instrument, cause event.Cause) {
+	m.breakStream(inst, event.StreamBook, cause)
+	inst.stats.OffGrid += inst.book.OffGrid()
+	inst.book.Clear()
+	inst.probe = probe{}
+}
+
+// bufferFrame keeps a frame until the snapshot is there. A full buffer starts
+// again with this frame: the snapshot that it waits for must then be newer.
+func (m *Machine) bufferFrame(inst *instrument, in *event.Input, msg *venues.Message) {
+	if len(inst.buffer)+event.InputSize(len(in.Data)) > bufferBytesMax {
+		m.note("%s %s: %d frames dropped from a full buffer while waiting for a snapshot", m.rules.Name, inst.Symbol, inst.buffered)
+		m.dropBuffer(inst)
+	}
+	if inst.buffered == 0 {
+		inst.firstID = msg.First
+	}
+	inst.buffered++
+	inst.buffer = event.AppendInput(inst.buffer, in.InputHead, in.Data)
+	m.fetch(inst, 0)
+}
+
+// dropBuffer books the buffered frames as rejected: their places are in a gap.
+func (m *Machine) dropBuffer(inst *instrument) {
+	if inst.buffered > 0 {
+		m.frames.Unbuffer(inst.buffered)
+		m.frames.RejectN(ledger.OutOfSync, inst.buffered)
+	}
+	inst.buffer, inst.buffered = inst.buffer[:0], 0
+}
+
+// fetch asks for a snapshot unless one is under way.
+func (m *Machine) fetch(inst *instrument, delayNs int64) {
+	if inst.request != 0 {
+		return
+	}
+	m.requests++
+	inst.request = m.requests
+	inst.stats.Fetches++
+	m.act(Action{Kind: ActionFetch, Inst: int(inst.dir - m.cfg.Base), Request: inst.request, DelayNs: delayNs})
+}
+
+// refetch asks again, later each time.
+func (m *Machine) refetch(inst *instrument) {
+	delayNs := int64(retryDelayNsMin) << min(inst.attempts, 7)
+	inst.attempts++
+	inst.request = 0
+	m.fetch(inst, min(delayNs, retryDelayNsMax))
+}
+
+func (m *Machine) tickSync(inst *instrument) {
+	if inst.state == bookSyncing && m.rules.RestSnapshot && m.now-inst.syncingFrom >= fetchAfterNs {
+		m.fetch(inst, 0)
+	}
+}
+
+func (m *Machine) rest(in *event.Input) {
+	request, i, status := event.SplitRestAux(in.Aux)
+	if int(i) >= len(m.insts) || m.insts[i].request != request {
+		return // of a session that is over
+	}
+	inst := &m.insts[i]
+	if status != 200 {
+		m.note("%s %s: snapshot request failed with status %d: %.120s", m.rules.Name, inst.Symbol, status, in.Data)
+		m.refetch(inst)
+		return
+	}
+	reason := m.decode(func() ledger.Reason { return m.dec.DecodeSnapshot(int(i), in.Data, &m.batch) })
+	if reason != ledger.Accepted {
+		m.note("%s %s: snapshot cannot be used (%s): %.120s", m.rules.Name, inst.Symbol, reason, in.Data)
+		m.refetch(inst)
+		return
+	}
+	msg := &m.batch.Messages[0]
+	switch {
+	case inst.state == bookLive:
+		inst.request = 0
+		inst.probe.answered(msg.Seq, m.now)
+	case inst.state != bookSyncing:
+		inst.request = 0
+	case inst.buffered > 0 && msg.Seq+1 < inst.firstID, msg.Hi == msg.Lo && inst.attempts < 3:
+		// Older than the buffer: stale, or out of a cache. Or empty, which is
+		// believed only if the venue insists.
+		inst.stats.StaleSnapshots++
+		m.note("%s %s: snapshot %d is older than the first buffered id %d; fetching again", m.rules.Name, inst.Symbol, msg.Seq, inst.firstID)
+		m.refetch(inst)
+	default:
+		inst.request, inst.attempts = 0, 0
+		m.applySnapshot(inst, msg)
+		m.replayBuffer(inst)
+	}
+}
+
+func (m *Machine) applySnapshot(inst *instrument, msg *venues.Message) {
+	inst.book.Clear()
+	levels := m.batch.Levels[msg.Lo:msg.Hi]
+	for i := range levels {
+		inst.book.Set(levels[i].Side, levels[i].Px, levels[i].Qty)
+	}
+	inst.seq, inst.state = msg.Seq, bookLive
+	inst.lastMessageTs = m.now
+	inst.stats.BookMessages++
+	m.beginStream(inst, event.StreamBook, event.StateVerified, m.rules.Proof)
+	m.putBook(inst, msg, levels, event.FlagSnapshot)
+	m.putTop(inst, msg.TsEvent, true)
+}
+
+// replayBuffer takes the buffered frames in the order in which they came. One
+// that does not follow on resyncs like any other, and buffers the rest again.
+func (m *Machine) replayBuffer(inst *instrument) {
+	waiting := slices.Clone(inst.buffer) // rare; bufferFrame may need inst.buffer meanwhile
+	m.frames.Unbuffer(inst.buffered)
+	inst.buffer, inst.buffered = inst.buffer[:0], 0
+	for len(waiting) > 0 {
+		in, size, err := event.GetInput(waiting)
+		if err != nil {
+			panic(err) // we wrote it
+		}
+		waiting = waiting[size:]
+		m.frameTs = in.Ts
+		m.frame(&in)
+	}
+	m.frameTs = m.now
+}
+
+// widen raises the scales of an instrument. A live book is written at the new
+// scale before its next message, so that no book mixes scales.
+func (m *Machine) widen(inst *instrument, px, qty int8) bool {
+	if inst.state == bookLive && !inst.book.Rescale(px-inst.PxScale, qty-inst.QtyScale) {
+		return false
+	}
+	inst.PxScale, inst.QtyScale = px, qty
+	i := int(inst.dir - m.cfg.Base)
+	m.dec.SetScale(i, px, qty)
+	inst.stats.Widenings++
+	m.putInstrument(inst)
+	if inst.state != bookLive {
+		inst.book = newBook(inst)
+		return true
+	}
+	m.continueBook(inst)
+	m.putKeyframe(inst)
+	for s := range inst.top { // the same levels, at the new scale
+		inst.top[s].n = inst.book.Top(event.Side(s)+event.Bid, inst.top[s].levels)
+	}
+	return true
+}
