@@ -34,6 +34,9 @@ var ErrUnreachable = errors.New("QuestDB is unreachable")
 // line is longer than its buffer of 32 KiB.
 const maxQueryBytes = 30000
 
+// longestStatement is how long a statement may run if the caller sets no limit.
+const longestStatement = 24 * time.Hour
+
 // DB is a QuestDB server. All methods may be called from many goroutines.
 type DB struct {
 	conf   Conf
@@ -181,11 +184,14 @@ func (db *DB) get(ctx context.Context, path string, query url.Values) (*http.Res
 		return nil, fmt.Errorf("cannot ask QuestDB at %q: %w", db.conf.Addr, err)
 	}
 	db.conf.Authorize(req)
-	if deadline, ok := ctx.Deadline(); ok && query != nil {
-		// Without it the server gives a statement 60 seconds, whatever the caller allows.
-		if ms := time.Until(deadline).Milliseconds(); ms > 0 {
-			req.Header.Set("Statement-Timeout", strconv.FormatInt(ms, 10))
+	if query != nil {
+		// Without it the server gives a statement 60 seconds, whatever the caller
+		// allows. It notices by itself when the caller has gone.
+		limit := longestStatement
+		if deadline, ok := ctx.Deadline(); ok {
+			limit = max(time.Until(deadline), time.Millisecond)
 		}
+		req.Header.Set("Statement-Timeout", strconv.FormatInt(limit.Milliseconds(), 10))
 	}
 	resp, err := db.client.Do(req)
 	if err != nil {

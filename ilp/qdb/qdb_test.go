@@ -3,7 +3,6 @@ package qdb
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -11,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -152,19 +152,30 @@ func TestOtherAnswers(t *testing.T) {
 
 // The server must stop when the caller's patience does, not after its own 60 s.
 func TestDeadline(t *testing.T) {
-	var timeout string
+	sent := make(chan string, 1)
 	db := fake(t, func(w http.ResponseWriter, r *http.Request) {
-		timeout = r.Header.Get("Statement-Timeout")
+		sent <- r.Header.Get("Statement-Timeout")
 		<-r.Context().Done()
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
 	err := db.Exec(ctx, "x")
 	if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnreachable) {
 		t.Errorf("%v", err)
 	}
-	if n, _ := json.Number(timeout).Int64(); n < 1 || n > 50 {
-		t.Errorf("Statement-Timeout is %q ms, want at most 50", timeout)
+	timeout := <-sent
+	if ms, err := strconv.Atoi(timeout); err != nil || ms < 1 || ms > 100 {
+		t.Errorf("Statement-Timeout is %q ms, want at most 100", timeout)
+	}
+	db = fake(t, func(w http.ResponseWriter, r *http.Request) {
+		sent <- r.Header.Get("Statement-Timeout")
+		fmt.Fprint(w, `{"ddl":"OK"}`)
+	})
+	if err := db.Exec(context.Background(), "x"); err != nil {
+		t.Error(err)
+	}
+	if timeout := <-sent; timeout != "86400000" {
+		t.Errorf("without a deadline: Statement-Timeout is %q ms", timeout)
 	}
 }
 
