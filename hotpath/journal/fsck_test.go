@@ -296,3 +296,20 @@ func TestFsckSeesPos(t *testing.T) {
 		}
 	}
 }
+
+// TestRepairedHeaderStillJudges: a header that a repair has made counts the blocks
+// of the segment before, as the one that was lost did.
+func TestRepairedHeaderStillJudges(t *testing.T) {
+	fsys, _, at, _ := smallJournal(t, 16)
+	fsys.names[segmentName("j", 2)].data[9] ^= 1
+	rep, err := Fsck(fsys, "j", true, io.Discard)
+	if err != nil || !rep.Clean() || rep.Mended != 1 {
+		t.Fatalf("%+v %v", rep, err)
+	}
+	f := fsys.names[segmentName("j", 1)]
+	f.data = f.data[:at[1][2].off]
+	rep, err = Fsck(fsys, "j", false, io.Discard)
+	if err != nil || rep.Clean() || rep.Damaged != 1 || rep.LostBlocks != 1 {
+		t.Fatalf("%+v %v", rep, err)
+	}
+}

@@ -108,7 +108,7 @@ func FuzzSegment(f *testing.F) {
 			if crc32.Checksum(h[:44], table) != binary.LittleEndian.Uint32(h[44:]) || crc32.Checksum(p, table) != binary.LittleEndian.Uint32(h[40:]) {
 				t.Fatal("a block that its CRC does not cover")
 			}
-			if cap(k.s.unpackd) > MaxRecordBytes || cap(k.s.win.buf) > len(b)+windowBytes {
+			if cap(k.s.unpacked) > MaxRecordBytes || cap(k.s.win.buf) > len(b)+windowBytes {
 				t.Fatal("memory beyond what the file can need")
 			}
 		}

@@ -78,10 +78,10 @@ type scan struct {
 	wasted int64
 
 	// The block that next has returned; raw borrows until the next call.
-	block   blockHead
-	raw     []byte
-	from    int64 // where it begins
-	unpackd []byte
+	block    blockHead
+	raw      []byte
+	from     int64 // where it begins
+	unpacked []byte
 
 	// The damage that next has returned.
 	lostOff, lostBytes, lostBlocks int64
@@ -253,8 +253,8 @@ func (s *scan) unpack(h blockHead, p []byte) bool {
 		if n, err := s2.DecodedLen(p); err != nil || n != int(h.raw) {
 			return false
 		}
-		s.unpackd = grow(s.unpackd, int(h.raw))
-		raw, err := s2.Decode(s.unpackd, p)
+		s.unpacked = grow(s.unpacked, int(h.raw))
+		raw, err := s2.Decode(s.unpacked, p)
 		if err != nil {
 			return false
 		}
@@ -279,21 +279,22 @@ func (s *scan) search(v verdict) (o outcome, tail verdict, size int64, err error
 	if err != nil {
 		return gotEnd, bad, 0, err
 	}
-	if at < 0 {
-		s.searchedOff, s.searchedSize = s.off, size
-		return gotEnd, v, size, nil
-	}
-	// Only now is it certain that the writer is done with this place. It may have
-	// been at it when we looked first, so look again.
-	s.win.drop()
-	if s.off > 0 {
-		h, again, err := s.check(s.off)
+	// The writer may have been at this place when we looked first. If there is a
+	// block behind it now, it is done with it: look again.
+	if s.started {
+		s.win.drop()
+		again, v2, err := s.check(s.off)
 		if err != nil {
 			return gotEnd, bad, 0, err
 		}
-		if again == whole {
-			return s.take(h), none, 0, nil
+		if v2 == whole {
+			return s.take(again), none, 0, nil
 		}
+		v = v2
+	}
+	if at < 0 {
+		s.searchedOff, s.searchedSize = s.off, size
+		return gotEnd, v, size, nil
 	}
 	s.lostOff, s.lostBytes, s.lostNumber, s.repaired = s.off, at-s.off, s.number, false
 	s.lostBlocks = int64(h.number) - int64(s.number)

@@ -212,7 +212,7 @@ func (w *walk) open(number uint64) (ok bool, err error) {
 	s := newScan(f, number)
 	if w.s != nil {
 		w.s.win.f.Close()
-		s.win.buf, s.unpackd = w.s.win.buf[:0], w.s.unpackd
+		s.win.buf, s.unpacked = w.s.win.buf[:0], w.s.unpacked
 	}
 	w.s, w.sealed, w.judged = s, false, false
 	return true, nil
