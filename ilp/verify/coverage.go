@@ -1,0 +1,129 @@
+package verify
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"deeptape/hotpath/event"
+	"deeptape/ilp/qdb"
+)
+
+// CoverageInterval is an interval, cut to the time asked for.
+type CoverageInterval struct {
+	From, To            int64 // both inclusive, ns
+	State, Proof, Cause string
+	Messages            int64 // of the whole interval, also where it is cut
+}
+
+// MarshalJSON writes the instants as RFC 3339.
+func (iv CoverageInterval) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		From     string `json:"from"`
+		To       string `json:"to"`
+		State    string `json:"state"`
+		Proof    string `json:"proof"`
+		Cause    string `json:"cause,omitempty"`
+		Messages int64  `json:"messages"`
+	}{stamp(iv.From), stamp(iv.To), iv.State, iv.Proof, iv.Cause, iv.Messages})
+}
+
+// CoverageStream is what is known of one stream of one instrument. The per cents
+// are of the time that its intervals hold within the time asked for.
+type CoverageStream struct {
+	Venue             string             `json:"venue"`
+	Symbol            string             `json:"symbol"`
+	Stream            string             `json:"stream"`
+	VerifiedPercent   float64            `json:"verified_percent"`
+	UnverifiedPercent float64            `json:"unverified_percent"`
+	GapPercent        float64            `json:"gap_percent"`
+	Ns                int64              `json:"ns"`
+	Intervals         []CoverageInterval `json:"intervals"`
+}
+
+// CoverageReport is the outcome of Coverage, by venue, symbol and stream.
+type CoverageReport struct {
+	Streams []*CoverageStream `json:"streams"`
+}
+
+// Coverage reads the intervals that reach into [from, to], ns; 0 is an open end.
+// It believes them: Database and Journal are what proves them.
+func Coverage(ctx context.Context, db *qdb.DB, from, to int64) (*CoverageReport, error) {
+	exp := newExporter(db)
+	defer exp.close()
+	opt := Options{From: from, To: to}
+	all, _, err := loadCoverage(ctx, exp, &opt)
+	if err != nil {
+		return nil, err
+	}
+	r := &CoverageReport{Streams: []*CoverageStream{}}
+	for k, c := range all {
+		for s := range event.NumStreams {
+			if t := coverageOf(k, s, within(c.streams[s], from, opt.until()), from, opt.until()); t != nil {
+				r.Streams = append(r.Streams, t)
+			}
+		}
+	}
+	slices.SortFunc(r.Streams, func(a, b *CoverageStream) int {
+		return cmp.Or(cmp.Compare(a.Venue, b.Venue), cmp.Compare(a.Symbol, b.Symbol), cmp.Compare(a.Stream, b.Stream))
+	})
+	return r, nil
+}
+
+func coverageOf(k key, s event.Stream, ivs []interval, from, until int64) *CoverageStream {
+	t := &CoverageStream{Venue: k.venue, Symbol: k.symbol, Stream: s.String()}
+	ns := map[string]int64{}
+	for i := range ivs {
+		iv := &ivs[i]
+		a, b := max(iv.ts, from), min(iv.end, until)
+		if b < a {
+			continue
+		}
+		t.Intervals = append(t.Intervals, CoverageInterval{a, b, iv.state, iv.proof, iv.cause, iv.messages})
+		ns[iv.state] += b - a + 1
+		t.Ns += b - a + 1
+	}
+	if t.Ns == 0 {
+		return nil
+	}
+	percent := func(state string) float64 { return 100 * float64(ns[state]) / float64(t.Ns) }
+	t.VerifiedPercent, t.UnverifiedPercent, t.GapPercent = percent(stateVerified), percent(stateUnverified), percent(stateGap)
+	return t
+}
+
+// WriteJSON writes the report as one JSON object.
+func (r *CoverageReport) WriteJSON(w io.Writer) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(r)
+}
+
+// WriteText writes a table of the per cents, and under it every interval that is
+// not verified.
+func (r *CoverageReport) WriteText(w io.Writer) error {
+	p := printer{w: w}
+	if len(r.Streams) == 0 {
+		p.line("no coverage in the time asked for")
+		return p.err
+	}
+	p.line("%-14s %-16s %-7s %11s %11s %11s %14s", "VENUE", "SYMBOL", "STREAM", "VERIFIED %", "UNVERIF. %", "GAP %", "TIME")
+	for _, t := range r.Streams {
+		p.line("%-14s %-16s %-7s %11.4f %11.4f %11.4f %14s", t.Venue, t.Symbol, t.Stream, t.VerifiedPercent, t.UnverifiedPercent, t.GapPercent,
+			time.Duration(t.Ns).Round(time.Millisecond))
+	}
+	p.line("")
+	p.line("%-14s %-16s %-7s %-10s %-12s %-30s  %-30s %14s", "VENUE", "SYMBOL", "STREAM", "STATE", "CAUSE", "FROM", "TO", "TIME")
+	for _, t := range r.Streams {
+		for _, iv := range t.Intervals {
+			if iv.State != stateVerified {
+				p.line("%-14s %-16s %-7s %-10s %-12s %-30s  %-30s %14s", t.Venue, t.Symbol, t.Stream, iv.State, cmp.Or(iv.Cause, "-"),
+					stamp(iv.From), stamp(iv.To), fmt.Sprint(time.Duration(iv.To-iv.From+1)))
+			}
+		}
+	}
+	return p.err
+}

@@ -1,0 +1,66 @@
+package verify
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"strings"
+	"testing"
+)
+
+func TestCoverage(t *testing.T) {
+	ctx, db, addr, prefix := open(t)
+	p := newTape(prefix + "x")
+	// A hundred seconds of book: 10 s gap, 60 s verified, 30 s gap.
+	p.books, p.tops, p.quotes, p.trades, p.coverage = nil, nil, nil, nil, nil
+	p.open(0, stateGap, proofNone, "start", t0)
+	p.open(0, stateVerified, proofChain, "", t0+10e9)
+	p.open(0, stateGap, proofNone, "sequence", t0+70e9)
+	p.coverage[2].end = t0 + 100e9 - 1
+	p.store(t, addr)
+	if err := waitApplied(ctx, db, &bytes.Buffer{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		from, to      int64
+		verified, gap float64
+		intervals     int
+	}{
+		{0, 0, 60, 40, 3},
+		{t0 + 60e9, t0 + 80e9 - 1, 50, 50, 2},
+		{t0 + 20e9, t0 + 30e9, 100, 0, 1},
+		{t0 + 90e9, 0, 0, 100, 1},
+		{t0 + 100e9, 0, 0, 0, 0},
+	} {
+		r, err := Coverage(ctx, db, c.from, c.to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := &CoverageStream{}
+		for _, s := range r.Streams {
+			if s.Symbol == p.symbol {
+				got = s
+			}
+		}
+		if math.Abs(got.VerifiedPercent-c.verified) > 1e-9 || math.Abs(got.GapPercent-c.gap) > 1e-9 || len(got.Intervals) != c.intervals {
+			t.Errorf("from %d to %d: %+v", c.from-t0, c.to-t0, got)
+		}
+		if c.from != 0 {
+			continue
+		}
+		var text, js bytes.Buffer
+		if err := r.WriteText(&text); err != nil || !strings.Contains(text.String(), "sequence     2026-11-22T10:01:10.000000000Z  2026-11-22T10:01:39.999999999Z") {
+			t.Errorf("%v, text:\n%s", err, &text)
+		}
+		var back struct {
+			Streams []struct {
+				Symbol    string
+				Percent   float64 `json:"verified_percent"`
+				Intervals []struct{ From, State, Cause string }
+			}
+		}
+		if err := r.WriteJSON(&js); err != nil || json.Unmarshal(js.Bytes(), &back) != nil || len(back.Streams) != len(r.Streams) {
+			t.Errorf("%v, JSON:\n%s", err, &js)
+		}
+	}
+}

@@ -1,0 +1,213 @@
+package verify
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"deeptape/hotpath/event"
+)
+
+// listedMax is how many findings of one instrument and table a report lists. The
+// rest is counted.
+const listedMax = 20
+
+// Finding is one thing that is not as it must be.
+type Finding struct {
+	Venue, Symbol, Table string
+	Ts                   int64 // of the row, or of the interval's start; ns
+	What                 string
+}
+
+func (f *Finding) String() string {
+	return fmt.Sprintf("%s %s %s %s: %s", f.Table, f.Venue, f.Symbol, stamp(f.Ts), f.What)
+}
+
+// MarshalJSON writes the instant as it is written everywhere: RFC 3339.
+func (f *Finding) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Venue  string `json:"venue"`
+		Symbol string `json:"symbol"`
+		Table  string `json:"table"`
+		Ts     string `json:"ts"`
+		What   string `json:"what"`
+	}{f.Venue, f.Symbol, f.Table, stamp(f.Ts), f.What})
+}
+
+// StateReport is how much of a stream is in one state.
+type StateReport struct {
+	Intervals int   `json:"intervals"`
+	Ns        int64 `json:"ns"`
+	Messages  int64 `json:"messages"`
+}
+
+// StreamReport is what was seen of one stream.
+type StreamReport struct {
+	Stream     string      `json:"stream"`
+	Verified   StateReport `json:"verified"`
+	Unverified StateReport `json:"unverified"`
+	Gap        StateReport `json:"gap"`
+	Rows       int64       `json:"rows"`
+	Matched    int         `json:"matched"`          // verified intervals whose count, ids and end are those of their rows
+	Percent    float64     `json:"verified_percent"` // of the time from the first verified instant to the last
+
+	firstNs, lastNs int64
+}
+
+// add accounts for an interval, as far as it lies between from and until.
+func (s *StreamReport) add(iv *interval, messages, from, until int64) {
+	state := &s.Gap
+	switch iv.state {
+	case stateVerified:
+		state = &s.Verified
+		if s.firstNs == 0 {
+			s.firstNs = from
+		}
+		s.lastNs = until
+	case stateUnverified:
+		state = &s.Unverified
+	}
+	state.Intervals++
+	state.Ns += max(0, until-from+1)
+	state.Messages += messages
+	if s.lastNs > s.firstNs {
+		s.Percent = 100 * float64(s.Verified.Ns) / float64(s.lastNs-s.firstNs+1)
+	}
+}
+
+// SymbolReport is what was proved of one instrument, and what was not.
+type SymbolReport struct {
+	Venue   string          `json:"venue"`
+	Symbol  string          `json:"symbol"`
+	Streams []*StreamReport `json:"streams,omitempty"` // book, trades, quotes; none where only a journal was compared
+
+	Proven     []string `json:"proven"`
+	NotChecked []string `json:"not_checked"`
+
+	// Findings lists at most 20 a table; FoundTotal counts all.
+	Findings   []*Finding `json:"findings"`
+	FoundTotal int        `json:"findings_total"`
+
+	listed  map[string]int
+	partial [event.NumStreams]int // intervals that reach out of the options' time
+}
+
+func newSymbolReport(k key) *SymbolReport {
+	return &SymbolReport{Venue: k.venue, Symbol: k.symbol, Proven: []string{}, NotChecked: []string{}, Findings: []*Finding{}, listed: map[string]int{}}
+}
+
+func (r *SymbolReport) stream(s event.Stream) *StreamReport { return r.Streams[s] }
+
+func (r *SymbolReport) find(table string, ts int64, format string, args ...any) {
+	r.FoundTotal++
+	if r.listed[table]++; r.listed[table] > listedMax {
+		return
+	}
+	r.Findings = append(r.Findings, &Finding{r.Venue, r.Symbol, table, ts, fmt.Sprintf(format, args...)})
+}
+
+func (r *SymbolReport) proven(format string, args ...any) {
+	r.Proven = append(r.Proven, fmt.Sprintf(format, args...))
+}
+
+func (r *SymbolReport) notChecked(format string, args ...any) {
+	r.NotChecked = append(r.NotChecked, fmt.Sprintf(format, args...))
+}
+
+// Report is the outcome of Database, of Journal, or of both.
+type Report struct {
+	Symbols []*SymbolReport `json:"symbols"`
+}
+
+// Found is the number of findings.
+func (r *Report) Found() int {
+	n := 0
+	for _, s := range r.Symbols {
+		n += s.FoundTotal
+	}
+	return n
+}
+
+// OK says that nothing was found.
+func (r *Report) OK() bool { return r.Found() == 0 }
+
+// Merge adds what other says, symbol by symbol.
+func (r *Report) Merge(other *Report) {
+	for _, o := range other.Symbols {
+		var mine *SymbolReport
+		for _, s := range r.Symbols {
+			if s.Venue == o.Venue && s.Symbol == o.Symbol {
+				mine = s
+			}
+		}
+		if mine == nil {
+			r.Symbols = append(r.Symbols, o)
+			continue
+		}
+		if mine.Streams == nil {
+			mine.Streams = o.Streams
+		}
+		mine.Proven = append(mine.Proven, o.Proven...)
+		mine.NotChecked = append(mine.NotChecked, o.NotChecked...)
+		mine.Findings = append(mine.Findings, o.Findings...)
+		mine.FoundTotal += o.FoundTotal
+	}
+}
+
+// WriteJSON writes the report with ok and findings_total at its top.
+func (r *Report) WriteJSON(w io.Writer) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(struct {
+		OK    bool `json:"ok"`
+		Found int  `json:"findings_total"`
+		*Report
+	}{r.OK(), r.Found(), r})
+}
+
+// WriteText writes the report for people, findings last.
+func (r *Report) WriteText(w io.Writer) error {
+	p := printer{w: w}
+	for _, s := range r.Symbols {
+		p.line("%s %s", s.Venue, s.Symbol)
+		for _, t := range s.Streams {
+			p.line("  %-7s %8.4f %% of its time verified; intervals: %d verified, %d unverified, %d gap; %d messages in %d rows", t.Stream, t.Percent,
+				t.Verified.Intervals, t.Unverified.Intervals, t.Gap.Intervals, t.Verified.Messages+t.Unverified.Messages+t.Gap.Messages, t.Rows)
+		}
+		for _, text := range s.Proven {
+			p.line("  proved       %s", text)
+		}
+		for _, text := range s.NotChecked {
+			p.line("  not checked  %s", text)
+		}
+	}
+	for _, s := range r.Symbols {
+		for _, f := range s.Findings {
+			p.line("FOUND %s", f)
+		}
+		if more := s.FoundTotal - len(s.Findings); more > 0 {
+			p.line("FOUND %s %s: %d more", s.Venue, s.Symbol, more)
+		}
+	}
+	switch n := r.Found(); {
+	case n > 0:
+		p.line("NOT PROVEN: %d findings", n)
+	case len(r.Symbols) == 0:
+		p.line("nothing to verify: the database holds no row and no interval of what was asked for")
+	default:
+		p.line("OK: all that is called verified is proven, as far as it was checked")
+	}
+	return p.err
+}
+
+// printer keeps the first error of many writes.
+type printer struct {
+	w   io.Writer
+	err error
+}
+
+func (p *printer) line(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.w, format+"\n", args...)
+	}
+}

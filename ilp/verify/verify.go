@@ -1,0 +1,171 @@
+// Package verify proves what QuestDB holds, and tells how much of the time it
+// calls verified.
+//
+// Database works from the database alone: the intervals of coverage, the frames
+// and id chains of book_delta, book_top against a book rebuilt here, trade ids.
+// Journal compares every column of every row with rows derived again from the
+// journal. Coverage only reads the intervals.
+//
+// It must never write to the database, never import venues (who derives the rows
+// is handed in), and never pass over what it could not check: that is said in
+// SymbolReport.NotChecked. Its book is its own, not hotpath/book: a mistake there
+// must not be repeated here.
+//
+// Invariants: a report is OK only if every row and interval asked for was looked
+// at and nothing was found; each finding names table, venue, symbol and instant;
+// memory is bounded by pages of rows, by the largest book and by the intervals,
+// never by the length of the record.
+package verify
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"deeptape/hotpath/event"
+	"deeptape/ilp/qdb"
+	"deeptape/ilp/schema"
+)
+
+// Options of Database and Journal.
+type Options struct {
+	// From and To bound what is checked, in ns since 1970, both inclusive; 0 is
+	// open. A book is rebuilt from the last snapshot at or before From.
+	From, To int64
+	// Want chooses the symbols; nil: all.
+	Want func(venue, symbol string) bool
+	// TopLevels is the agent's top_levels, 0 for the default of 10. It is needed
+	// only while a book has fewer levels than that: otherwise the rows tell.
+	TopLevels int
+}
+
+func (o *Options) want(k key) bool { return o.Want == nil || o.Want(k.venue, k.symbol) }
+
+// until is the upper bound as an instant.
+func (o *Options) until() int64 {
+	if o.To == 0 {
+		return farFuture
+	}
+	return o.To
+}
+
+// farFuture stands for an open end in SQL; QuestDB's nanoseconds end in 2262.
+const farFuture = int64(9_000_000_000_000_000_000)
+
+// lateNs: rows may run ahead of their coverage, which the agent writes once a
+// second and sends apart from them. After this long it is no longer that.
+const lateNs = int64(60 * time.Second)
+
+// key names an instrument.
+type key struct{ venue, symbol string }
+
+func compareKeys(a, b key) int {
+	return cmp.Or(cmp.Compare(a.venue, b.venue), cmp.Compare(a.symbol, b.symbol))
+}
+
+// Database checks what can be checked from the database alone. An error means
+// that there is no report: QuestDB does not answer, a table is suspended or has
+// another shape.
+func Database(ctx context.Context, db *qdb.DB, opt Options, progress io.Writer) (*Report, error) {
+	if progress == nil {
+		progress = io.Discard
+	}
+	ctx, cancel := unlimited(ctx)
+	defer cancel()
+	exp := newExporter(db)
+	defer exp.close()
+	covered, err := start(ctx, exp, &opt, progress)
+	if err != nil {
+		return nil, err
+	}
+	report := &Report{}
+	keys, err := instruments(ctx, exp, &opt, covered)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range keys {
+		fmt.Fprintf(progress, "checking %s %s\n", k.venue, k.symbol)
+		rep, err := checkSymbol(ctx, exp, &opt, k, covered[k])
+		if err != nil {
+			return nil, fmt.Errorf("cannot check %s %s: %w", k.venue, k.symbol, err)
+		}
+		report.Symbols = append(report.Symbols, rep)
+	}
+	return report, nil
+}
+
+// unlimited gives a context a far deadline where it has none: QuestDB ends a
+// statement after 60 seconds unless it is told how long the client will wait.
+func unlimited(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, 100*time.Hour)
+}
+
+// start waits until the tables stand still and reads the intervals. What they
+// speak of is in the tables from then on, whether or not an agent goes on writing.
+func start(ctx context.Context, db *exporter, opt *Options, progress io.Writer) (map[key]*covers, error) {
+	if err := schema.CheckTables(ctx, db.db); err != nil {
+		return nil, err
+	}
+	if err := waitApplied(ctx, db.db, progress); err != nil {
+		return nil, err
+	}
+	covered, newest, err := loadCoverage(ctx, db, opt)
+	if err != nil {
+		return nil, err
+	}
+	if time.Since(time.Unix(0, newest)) > 10*time.Second {
+		return covered, nil
+	}
+	// Somebody is writing, perhaps. Tables are sent apart: the rows of the
+	// youngest interval may be some milliseconds behind it.
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(1500 * time.Millisecond):
+	}
+	return covered, waitApplied(ctx, db.db, progress)
+}
+
+// instruments lists every instrument that any table of the record knows.
+func instruments(ctx context.Context, db *exporter, opt *Options, covered map[key]*covers) ([]key, error) {
+	all := map[key]bool{}
+	for k := range covered {
+		all[k] = true
+	}
+	for _, table := range []string{tableBook, tableTop, tableQuotes, tableTrades} {
+		sql := fmt.Sprintf("SELECT venue, symbol, count() FROM %s WHERE ts BETWEEN %s AND %s GROUP BY venue, symbol",
+			table, qdb.FormatTime(opt.From), qdb.FormatTime(opt.until()))
+		err := db.export(ctx, sql, func(row [][]byte) error {
+			all[key{string(row[0]), string(row[1])}] = true
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("cannot list the symbols of %q: %w", table, err)
+		}
+	}
+	var keys []key
+	for k := range all {
+		if opt.want(k) {
+			keys = append(keys, k)
+		}
+	}
+	slices.SortFunc(keys, compareKeys)
+	return keys, nil
+}
+
+const (
+	tableBook     = "book_delta"
+	tableTop      = "book_top"
+	tableQuotes   = "quotes"
+	tableTrades   = "trades"
+	tableCoverage = "coverage"
+)
+
+// streamTables are the tables in the order of event.Stream.
+var streamTables = [event.NumStreams]string{tableBook, tableTrades, tableQuotes}
