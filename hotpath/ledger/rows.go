@@ -62,7 +62,9 @@ func (d *RowsDerived) Derive(t Table, rows int, deferred bool) {
 	}
 }
 
-// Publish shows the counters to readers, as a whole.
+// Publish shows the counters to readers, as a whole. It must come before the rows
+// themselves can be taken (the ring's Commit): otherwise the deliverer may publish
+// that it took rows of which nobody has heard, and a reader finds a difference.
 func (d *RowsDerived) Publish() { d.seq.publish(d.now[:], d.pub[:]) }
 
 // RowsDelivered is what became of them.
@@ -122,12 +124,12 @@ func (r *Rows) Read() (all [NumTables]RowCounts) {
 }
 
 // Difference is what the books are off by. What was taken out of the ring or
-// derived again must be acknowledged, in a batch or in quarantine; and neither the
-// ring nor the deferred rows can be owed. Anything but 0 is a bug.
+// derived again must be acknowledged, in a batch or in quarantine; and nothing may
+// be owed by the ring, the deferred rows or the batches. Anything but 0 is a bug.
 func (c RowCounts) Difference() int64 {
 	d := int64(c.taken+c.recovered) - int64(c.Acked+c.Batched+c.Quarantined)
 	if d == 0 {
-		d = min(0, int64(c.InRing)) + min(0, int64(c.Deferred))
+		d = min(0, int64(c.InRing)) + min(0, int64(c.Deferred)) + min(0, int64(c.Batched))
 	}
 	return d
 }
