@@ -25,11 +25,15 @@ const (
 type conn struct {
 	s     *Server
 	sock  net.Conn
+	born  time.Time
 	queue chan outFrame
 	done  chan struct{} // the connection has ended
 	wrote chan struct{} // the writer has ended: nothing queued goes out any more
 	once  sync.Once
 	gone  atomic.Bool // cut or closing: nothing more is queued
+
+	dropped  chan struct{} // closed when, after gone, no stream has the connection any more
+	dropOnce sync.Once
 
 	// mu makes a change of subscription and its acknowledgement one step for
 	// the feeds: no frame can come before the acknowledgement that permits it,
@@ -63,11 +67,13 @@ type outFrame struct {
 // serve owns the connection until it ends.
 func (s *Server) serve(sock net.Conn, r io.Reader, combined bool, names []string) {
 	c := &conn{
-		s: s, sock: sock, combined: combined,
+		s: s, sock: sock, born: time.Now(), combined: combined,
 		queue: make(chan outFrame, queueFrames),
 		done:  make(chan struct{}),
 		wrote: make(chan struct{}),
 		subs:  map[string]bool{},
+
+		dropped: make(chan struct{}),
 	}
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
@@ -93,9 +99,9 @@ func (s *Server) serve(sock net.Conn, r io.Reader, combined bool, names []string
 // caller's reason counts; "" is the client's doing or that of Close.
 func (c *conn) close(reason string) {
 	c.once.Do(func() {
+		c.gone.Store(true) // before anyone can see that nothing is queued any more
 		close(c.done)
 		c.sock.Close()
-		c.gone.Store(true)
 		c.dropSubs()
 		c.s.mu.Lock()
 		delete(c.s.conns, c)
@@ -142,7 +148,7 @@ func (c *conn) cut() {
 	c.dropSubs()
 }
 
-// dropSubs takes the connection out of every stream while it still drains.
+// dropSubs takes a connection that is gone out of every stream.
 func (c *conn) dropSubs() {
 	c.mu.Lock()
 	names := c.names
@@ -151,6 +157,7 @@ func (c *conn) dropSubs() {
 	for _, n := range names {
 		c.s.unsubscribe(c, n)
 	}
+	c.dropOnce.Do(func() { close(c.dropped) })
 }
 
 // bye sends a close frame behind what is queued and closes the way out. The
@@ -233,8 +240,7 @@ func (c *conn) pinger() {
 	opt := &c.s.opt
 	tick := time.NewTicker(max(min(opt.PingEvery, opt.PongWithin, opt.ConnLife)/8, time.Millisecond))
 	defer tick.Stop()
-	born := time.Now()
-	next := born.Add(opt.PingEvery)
+	next := c.born.Add(opt.PingEvery)
 	last := int64(0)
 	for {
 		select {
@@ -243,7 +249,7 @@ func (c *conn) pinger() {
 			return
 		}
 		now := time.Now()
-		if now.Sub(born) >= opt.ConnLife {
+		if now.Sub(c.born) >= opt.ConnLife {
 			c.bye(ws.StatusGoingAway, "24 hours")
 			return
 		}

@@ -35,6 +35,9 @@ const (
 
 var faultNames = []string{faultDrop, faultDuplicate, faultReorder, faultDisconnect, faultStall, faultStale, fault429}
 
+// FaultNames are the names that ParseFaults knows, for a usage text.
+func FaultNames() []string { return append([]string(nil), faultNames...) }
+
 // ParseFaults reads NAME@N[:SYMBOL] items separated by commas. Symbols are put
 // into the venue's spelling; whether they exist is for New to say.
 func ParseFaults(text string) ([]Fault, error) {

@@ -49,7 +49,10 @@ type feed struct {
 	// Only the feed's goroutine:
 	wall    time.Time // wall time of firstNs
 	firstNs int64
-	graceNs int64 // at speed 0, feed time until which nobody is waited for
+	// After the fault disconnect at speed 0: up to graceNs of feed time, no
+	// connection opened after cutAt gets anything, however fast it came back.
+	graceNs int64
+	cutAt   time.Time
 }
 
 func newFeed(s *Server, name string) *feed {
@@ -146,7 +149,8 @@ func (f *feed) sleep(d time.Duration) bool {
 // pace waits until the event is due.
 func (f *feed) pace(atNs int64) bool {
 	if f.s.opt.Speed == 0 {
-		if f.carried.Load() == 0 && atNs >= f.graceNs {
+		if atNs >= f.graceNs && (f.carried.Load() == 0 || f.graceNs > 0) {
+			f.graceNs = 0
 			return f.awaitClients()
 		}
 		return f.sleep(0)
@@ -169,8 +173,18 @@ func (f *feed) queue(ev *event) int {
 	f.s.mu.Unlock()
 	sent := 0
 	for _, c := range subs {
+		if ev.atNs < f.graceNs && c.born.After(f.cutAt) {
+			continue
+		}
 		if c.data(ev) {
 			sent++
+		} else if f.s.opt.Speed == 0 && c.gone.Load() {
+			// Without a clock a feed could run through thousands of events
+			// before the end of the connection gets to the subscriptions.
+			select {
+			case <-c.dropped:
+			case <-f.s.done:
+			}
 		}
 	}
 	f.s.mu.Lock()
@@ -228,10 +242,12 @@ func (f *feed) diff(ev *event) {
 				c.hold(s.opt.StallFor)
 			}
 		case faultDisconnect:
+			if s.opt.Speed == 0 {
+				f.graceNs, f.cutAt = ev.atNs+int64(time.Second), time.Now()
+			}
 			for _, c := range s.carriers(sym) {
 				c.cut()
 			}
-			f.graceNs = ev.atNs + int64(time.Second)
 		}
 	}
 }

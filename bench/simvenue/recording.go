@@ -51,6 +51,7 @@ func readRecording(s *Server, path string) (*feed, error) {
 	var (
 		events  []*event
 		p       fastjson.Parser
+		inner   fastjson.Parser
 		rest    []int // indexes of events that are REST bodies
 		restURL = map[int]string{}
 		digits  = map[string]*digitCount{}
@@ -88,9 +89,11 @@ func readRecording(s *Server, path string) (*feed, error) {
 			continue
 		}
 		ev.atNs = at
-		d := v
-		if v.Exists("data") {
-			d = v.Get("data")
+		// What will be applied to the true book is what is checked here: the very
+		// bytes, which a strange envelope could make differ from its "data".
+		d, err := inner.ParseBytes(ev.bare)
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", n+1, err)
 		}
 		name := string(d.GetStringBytes("s"))
 		if name == "" { // a partial-depth stream: the name of the stream is all there is
@@ -101,6 +104,9 @@ func readRecording(s *Server, path string) (*feed, error) {
 		ev.stream = f.stream(ev.streamName, ev.sym)
 		if ev.kind == kindDepth {
 			ev.first, ev.last = d.GetInt64("U"), d.GetInt64("u")
+			if ev.first < 1 || ev.last < ev.first {
+				return nil, fmt.Errorf("line %d: update ids U %d and u %d", n+1, ev.first, ev.last)
+			}
 			if ev.sym.firstID == 0 {
 				ev.sym.firstID = ev.first
 			}
@@ -182,7 +188,7 @@ func frameEvent(line []byte, v *fastjson.Value) *event {
 	if v.Exists("stream") && v.Exists("data") {
 		ev.streamName = string(v.GetStringBytes("stream"))
 		head := `{"stream":"` + ev.streamName + `","data":`
-		if !bytes.HasPrefix(line, []byte(head)) || line[len(line)-1] != '}' || strings.HasPrefix(ev.streamName, "!") {
+		if !bytes.HasPrefix(line, []byte(head)) || line[len(line)-1] != '}' || strings.IndexByte(ev.streamName, '@') < 1 || ev.streamName[0] == '!' {
 			return nil
 		}
 		ev.wrapped, ev.bare = line, line[len(head):len(line)-1]

@@ -3,9 +3,12 @@ package simvenue
 import (
 	"encoding/json"
 	"fmt"
+	"math/big"
+	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -181,30 +184,84 @@ func TestBackpressure(t *testing.T) {
 // At speed 0 a feed waits while it has no client at all.
 func TestSpeedZeroWaitsForAClient(t *testing.T) {
 	var lines []string
-	for i := 1; i <= 2000; i++ {
-		lines = append(lines, diffLine("AAAUSDT", i, i, "1.00000000", "1.00000000"))
+	pad := strings.Repeat("0", 4000)
+	for i := 0; i < 5000; i++ { // far more than the sockets hold
+		lines = append(lines, fmt.Sprintf(`{"stream":"aaausdt@trade","data":{"e":"trade","E":1,"s":"AAAUSDT","t":%d,"x":"%s"}}`, i, pad))
 	}
 	s := start(t, Options{Recordings: []Recording{write(t, lines...)}})
-	c := dial(t, s, "/stream?streams=aaausdt@depth@100ms")
+	c := dial(t, s, "/stream?streams=aaausdt@trade")
 	for i := 0; i < 5; i++ {
 		c.mustText()
 	}
 	c.sock.Close()
-	time.Sleep(200 * time.Millisecond)
-	if s.Status().Done {
-		t.Skip("the socket took the whole recording before it was closed")
+	time.Sleep(150 * time.Millisecond)
+	before := s.Status()
+	if before.Done || before.Connections != 0 {
+		t.Fatalf("status without a client: %+v", before)
 	}
-	c = dial(t, s, "/stream?streams=aaausdt@depth@100ms")
-	last := ""
-	for {
-		f, err := c.text(300 * time.Millisecond)
-		if err != nil {
-			break
+	time.Sleep(50 * time.Millisecond)
+	if after := s.Status(); after.Streams[0].Events > before.Streams[0].Events {
+		t.Fatalf("the feed goes on without a client: %+v", after)
+	}
+	c = dial(t, s, "/stream?streams=aaausdt@trade")
+	for c.mustText() != lines[len(lines)-1] {
+	}
+	waitDone(t, s)
+}
+
+// A recording without its sidecar is due at once; its REST line is known by its form.
+func TestNoSidecar(t *testing.T) {
+	rec, lines := aRecording(t, "AAAUSDT")
+	if err := os.Remove(strings.TrimSuffix(rec.Path, "jsonl") + "recv"); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, Options{Recordings: []Recording{rec}, Speed: 0.001})
+	c := dial(t, s, allStreams)
+	go get(t, s.RESTURL()+"/api/v3/depth?symbol=AAAUSDT")
+	for _, want := range frames(lines) {
+		if got := c.mustText(); got != want {
+			t.Fatalf("got %s want %s", got, want)
 		}
-		last = f
 	}
-	if last != lines[len(lines)-1] {
-		t.Fatalf("the last frame did not come: %s", last)
+}
+
+func TestFor(t *testing.T) {
+	lines := diffs("AAAUSDT", 100) // 10 ms apart
+	s := start(t, Options{Recordings: []Recording{write(t, lines...)}, For: 200 * time.Millisecond})
+	c := dial(t, s, "/stream?streams=aaausdt@depth@100ms")
+	for _, want := range lines[:20] {
+		if got := c.mustText(); got != want {
+			t.Fatalf("got %s want %s", got, want)
+		}
+	}
+	c.silent(50 * time.Millisecond)
+	waitDone(t, s)
+}
+
+// Close does not wait for a gate, nor for those who wait at it.
+func TestCloseAtTheGate(t *testing.T) {
+	rec, _ := aRecording(t, "AAAUSDT")
+	b, _ := aRecording(t, "BBBUSDT")
+	s := start(t, Options{Recordings: []Recording{rec, b}})
+	c := dial(t, s, allStreams)
+	c.mustText()
+	answered := make(chan bool)
+	go func() { // its gate is never reached
+		if r, err := http.Get(s.RESTURL() + "/api/v3/depth?symbol=BBBUSDT"); err == nil {
+			r.Body.Close()
+		}
+		close(answered)
+	}()
+	time.Sleep(50 * time.Millisecond)
+	begin := time.Now()
+	s.Close()
+	<-answered
+	if d := time.Since(begin); d > time.Second {
+		t.Fatalf("Close took %v", d)
+	}
+	s.Close()
+	if err := s.Start(); err == nil {
+		t.Fatal("a closed server started")
 	}
 }
 
@@ -218,6 +275,8 @@ func TestLoadErrors(t *testing.T) {
 		{[]string{`{"result":null,"id":1}`}, "no market data"},
 		{[]string{diffLine("AAAUSDT", 1, 1, "1.000000001", "1")}, "cannot read decimal"},
 		{[]string{diffLine("AAAUSDT", 1, 1, "1", "1e5")}, "cannot read decimal"},
+		{[]string{diffLine("AAAUSDT", 0, 5, "1", "1")}, "update ids"},
+		{[]string{diffLine("AAAUSDT", 5, 4, "1", "1")}, "update ids"},
 		{[]string{good, diffLine("BBBUSDT", 1, 1, "1", "1"), `rest |{"lastUpdateId":1,"bids":[],"asks":[]}`}, "without an URL"},
 	} {
 		if _, err := New(Options{Recordings: []Recording{write(t, c.lines...)}}); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -405,4 +464,70 @@ func slowBook(t *testing.T, snapshot string, diffs []string) restBook {
 		}
 	}
 	return out
+}
+
+// Whatever a line holds, loading refuses it or the feed can send it.
+func FuzzRecordingLine(f *testing.F) {
+	f.Add(diffLine("AAAUSDT", 1, 2, "1.00000000", "0.5"))
+	f.Add(bareDiff("AAAUSDT", 1, 2, "1", "0"))
+	f.Add(`{"stream":"a@depth@100ms","data":{"e":"depthUpdate","s":"A","U":1,"u":1,"b":[],"a":[]},"data":{"e":"depthUpdate","s":"A","U":1,"u":1,"b":[[]],"a":[]}}`)
+	f.Add(`{"stream":"a@x","data":7}`)
+	f.Add(`{"e":"kline","s":"A","k":{"i":"1m"}}`)
+	f.Fuzz(func(t *testing.T, line string) {
+		if strings.ContainsAny(line, "\n\r") {
+			return
+		}
+		path := filepath.Join(t.TempDir(), "rec.jsonl")
+		rest := `{"lastUpdateId":1,"bids":[["1","1"]],"asks":[]}`
+		if err := os.WriteFile(path, []byte(line+"\n"+rest+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		feed, err := readRecording(&Server{}, path)
+		if err != nil {
+			return
+		}
+		for {
+			ev, ok := feed.pull()
+			if !ok {
+				return
+			}
+			if ev.kind == kindSnapshot {
+				ev.sym.openGate(ev.bare)
+			} else if ev.kind == kindDepth {
+				ev.sym.apply(ev)
+			}
+			if ev.kind != kindSnapshot && string(ev.wrapped) != `{"stream":"`+ev.streamName+`","data":`+string(ev.bare)+`}` {
+				t.Fatalf("%q: %s around %s", line, ev.wrapped, ev.bare)
+			}
+		}
+	})
+}
+
+func FuzzUnits(f *testing.F) {
+	for _, s := range []string{"1.5", "0", "92233720368.54775807", "92233720368.54775808", "1.", ".5", "-1", "0.123456789", "00012.10"} {
+		f.Add(s)
+	}
+	plain := regexp.MustCompile(`^[0-9]+(\.[0-9]{0,8})?$`)
+	f.Fuzz(func(t *testing.T, text string) {
+		n, err := units(text)
+		want, ok := new(big.Rat).SetString(text)
+		if !plain.MatchString(text) || !ok && !strings.HasSuffix(text, ".") {
+			if err == nil {
+				t.Fatalf("%q was read as %d", text, n)
+			}
+			return
+		}
+		if !ok {
+			return
+		}
+		want.Mul(want, big.NewRat(1e8, 1))
+		if fits := want.Num().IsInt64(); err == nil && want.Cmp(new(big.Rat).SetInt64(n)) != 0 || err != nil && fits && want.Num().Int64() < 1<<62 {
+			t.Fatalf("%q: %d, %v, want %v", text, n, err, want)
+		}
+		if err == nil {
+			if back, _ := units(string(appendDecimal(nil, n))); back != n {
+				t.Fatalf("%q: %d comes back as %d", text, n, back)
+			}
+		}
+	})
 }

@@ -231,7 +231,7 @@ func (s *Server) depth(w http.ResponseWriter, r *http.Request) {
 	if !s.charge(w, depthWeight(limit)) {
 		return
 	}
-	q, ok := query(w, r, "symbol", "limit")
+	q, ok := query(w, r, "symbol", "limit", "symbolStatus")
 	if !ok {
 		return
 	}
@@ -329,7 +329,7 @@ func (s *Server) exchangeInfo(w http.ResponseWriter, r *http.Request) {
 	if !s.charge(w, 20) {
 		return
 	}
-	q, ok := query(w, r, "symbol", "symbols")
+	q, ok := query(w, r, "symbol", "symbols", "permissions", "showPermissionSets", "symbolStatus")
 	if !ok {
 		return
 	}

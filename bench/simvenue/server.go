@@ -17,8 +17,9 @@
 // come back late, and what nobody is subscribed to is lost as in reality. With
 // Speed 0 there is no clock: frames go as fast as the sockets take them, and the
 // feed waits (again with Quiet) whenever no connection carries any of its
-// streams. So that a cut loses data at Speed 0 too, it runs on through one
-// recorded second after the fault disconnect before it waits.
+// streams. So that a cut loses data at Speed 0 too, and the same data each time,
+// nothing of the recorded second after the fault disconnect goes to a connection
+// opened since. What was queued for a connection that ends is lost, at any speed.
 //
 // # Snapshots
 //
