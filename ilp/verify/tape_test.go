@@ -39,6 +39,10 @@ type tape struct {
 	scale [2]int             // px, qty
 	last  string             // first ten levels as they were last written
 	n     int
+
+	rawTops   [][2][]level // the levels of tops and the values of quotes as whole numbers
+	rawScales [][2]int
+	rawQuotes [][4]int64
 }
 
 type cover struct {
@@ -114,6 +118,7 @@ func nan() float64 { return math.NaN() }
 
 func (p *tape) nullTop(ts int64) {
 	p.tops = append(p.tops, topRow{ts: ts, bid: nan(), bidSize: nan(), ask: nan(), askSize: nan(), tsEvent: event.Null, seq: event.Null})
+	p.rawTops, p.rawScales = append(p.rawTops, [2][]level{}), append(p.rawScales, p.scale)
 	p.last = ""
 }
 
@@ -242,6 +247,13 @@ func (p *tape) message(rows []bookRow, flags int, tsEvent, prev int64) {
 		p.last = text
 		if flags&event.FlagKeyframe == 0 {
 			p.tops = append(p.tops, t)
+			var raw [2][]level
+			for s := range raw {
+				for _, px := range p.prices(s)[:min(p.n, len(p.sides[s]))] {
+					raw[s] = append(raw[s], level{px, p.sides[s][px]})
+				}
+			}
+			p.rawTops, p.rawScales = append(p.rawTops, raw), append(p.rawScales, p.scale)
 		}
 	}
 }
@@ -285,8 +297,13 @@ func (p *tape) addQuote() {
 	if p.coverage[i].state == stateGap {
 		p.open(event.StreamQuotes, stateUnverified, proofNone, "", p.now)
 	}
-	p.quotes = append(p.quotes, quoteRow{ts: p.now, bid: parse(6_000_000+p.rng.Int64N(100), 2), bidSize: parse(p.rng.Int64N(1e6), 5), ask: 60001.5, askSize: nan(),
-		tsEvent: event.Null, seq: p.seq, flags: event.FlagUnverified})
+	raw := [4]int64{6_000_000 + p.rng.Int64N(100), p.rng.Int64N(1e6), 6_000_150, 0}
+	q := quoteRow{ts: p.now, bid: parse(raw[0], 2), bidSize: parse(raw[1], 5), ask: parse(raw[2], 2), askSize: 0,
+		tsEvent: event.Null, seq: p.seq, flags: event.FlagUnverified}
+	if p.rng.IntN(9) == 0 {
+		raw[2], q.ask, q.askSize = 0, nan(), nan() // nobody offers
+	}
+	p.quotes, p.rawQuotes = append(p.quotes, q), append(p.rawQuotes, raw)
 	p.count(event.StreamQuotes, p.now, p.seq)
 }
 
