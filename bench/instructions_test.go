@@ -1,12 +1,15 @@
 package bench
 
 import (
+	"bufio"
 	"bytes"
+	"compress/gzip"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"math"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,7 +46,7 @@ func TestInstructions(t *testing.T) {
 		t.Run(budget.Stage+"/"+budget.Corpus, func(t *testing.T) {
 			t.Parallel()
 			c := corpusOf(t, budget.Stage, budget.Corpus)
-			file := filepath.Join(dir, budget.Stage+"."+budget.Corpus)
+			file := filepath.Join(dir, strings.ReplaceAll(t.Name(), "/", "."))
 			if err := os.WriteFile(file, c.bytes, 0o644); err != nil {
 				t.Fatal(err)
 			}
@@ -56,8 +59,12 @@ func TestInstructions(t *testing.T) {
 			counted := callgrind(t, driver, budget.Stage, file, rounds) - callgrind(t, driver, budget.Stage, file, 0)
 			per := func(n int) float64 { return float64(counted) / float64(rounds) / float64(n) }
 			got := per(units)
-			t.Logf("%.1f instructions a message, %.2f a level (%d messages, %d levels, %d rounds, %.2e instructions)",
-				per(c.messages), per(c.levels), c.messages, c.levels, rounds, float64(counted))
+			perLevel := ""
+			if c.levels > 0 {
+				perLevel = fmt.Sprintf(", %.2f a level", per(c.levels))
+			}
+			t.Logf("%.1f instructions a message%s (%d messages, %d levels, %d rounds, %.2e instructions)",
+				per(c.messages), perLevel, c.messages, c.levels, rounds, float64(counted))
 			switch {
 			case got > budget.Budget*Room:
 				t.Errorf("%.2f instructions a %s, %+.1f %% against the budget of %.2f, and %.0f %% is the room.\n"+
@@ -127,8 +134,67 @@ func makeCorpus(stage, name string) (*corpus, error) {
 			return nil, err
 		}
 		return tapeCorpus(tape), nil
+	case "decode made":
+		return madeFrames(), nil
+	}
+	if kind, ok := strings.CutPrefix(name, "recorded "); ok && stage == "decode" {
+		return recordedFrames("btcusdt@" + kind)
 	}
 	return nil, fmt.Errorf("no corpus %q for stage %q", name, stage)
+}
+
+// madeFrames are diffs of a made market, 1 to 40 levels each, in Binance's words.
+func madeFrames() *corpus {
+	r := rand.New(rand.NewPCG(3, 4))
+	c := &corpus{}
+	side := func(b []byte, n int) []byte {
+		for i := range n {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			qty := r.IntN(2) * r.IntN(500_000_000)
+			b = fmt.Appendf(b, `["%d.%02d000000","%d.%08d"]`, 61_000+r.IntN(1000), r.IntN(100), qty/1e8, qty%1e8)
+		}
+		return b
+	}
+	last := int64(50_093_239_189)
+	for i := range 2000 {
+		first := last + 1
+		last += 1 + r.Int64N(60)
+		bids, asks := r.IntN(21), 1+r.IntN(20)
+		b := fmt.Appendf(nil, `{"stream":"btcusdt@depth@100ms","data":{"e":"depthUpdate","E":%d,"s":"BTCUSDT","U":%d,"u":%d,"b":[`, 1_760_000_000_000+100*i, first, last)
+		b = append(side(b, bids), `],"a":[`...)
+		b = append(side(b, asks), `]}}`...)
+		c.add(b, bids+asks)
+	}
+	return c
+}
+
+// recordedFrames are the recording's first frames of one stream, byte for byte.
+func recordedFrames(stream string) (*corpus, error) {
+	const most = 3000 // more take longer to load, under valgrind, and tell the same
+	dir := os.Getenv("DEEPTAPE_CAPTURES")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "shared", "captures")
+	}
+	f, err := os.Open(filepath.Join(dir, "binance", "spot_btcusdt_20240808_full.jsonl.gz"))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		return nil, err
+	}
+	c := &corpus{}
+	lines := bufio.NewScanner(z)
+	lines.Buffer(nil, 1<<20)
+	for c.messages < most && lines.Scan() {
+		if bytes.HasPrefix(lines.Bytes(), []byte(`{"stream":"`+stream+`"`)) {
+			c.add(lines.Bytes(), bytes.Count(lines.Bytes(), []byte(`["`))) // a level opens a bracket and a quote
+		}
+	}
+	return c, lines.Err()
 }
 
 func tapeCorpus(tape *bookTape) *corpus {

@@ -25,9 +25,10 @@ import (
 // stages load a corpus and return what one round does. A round returns a number
 // that depends on all that it did, so that nothing is optimised away and two
 // builds can be compared.
-var stages = map[string]func(records [][]byte) (round func() uint64){
-	"book": func(records [][]byte) func() uint64 { return bookRound(records, false) },
-	"top":  func(records [][]byte) func() uint64 { return bookRound(records, true) },
+var stages = map[string]func(records [][]byte) (round func() uint64, err error){
+	"book":   func(records [][]byte) (func() uint64, error) { return bookRound(records, false), nil },
+	"top":    func(records [][]byte) (func() uint64, error) { return bookRound(records, true), nil },
+	"decode": decodeRound,
 }
 
 func main() {
@@ -59,7 +60,10 @@ func run(args []string) error {
 		records = append(records, b[4:4+n])
 		b = b[4+n:]
 	}
-	round := load(records)
+	round, err := load(records)
+	if err != nil {
+		return err
+	}
 	var sum uint64
 	for range rounds {
 		sum += round()
