@@ -2,8 +2,11 @@ package venues
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/valyala/fastjson"
 
@@ -42,11 +45,26 @@ var binanceRules = Rules{
 
 func (binance) Rules() *Rules { return &binanceRules }
 
+// Symbol: letters and digits, not all of them ASCII.
 func (binance) Symbol(s string) (string, error) {
-	if s == "" || strings.ContainsAny(s, "-/_: ,@") {
+	odd := func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }
+	if s == "" || !utf8.ValidString(s) || strings.ContainsFunc(s, odd) {
 		return "", fmt.Errorf("%q is not a Binance symbol; they look like BTCUSDT", s)
 	}
 	return strings.ToUpper(s), nil
+}
+
+// binanceEscaped writes a symbol for a URL: what is not ASCII as %XX.
+func binanceEscaped(s string) string {
+	var out []byte
+	for i := range len(s) {
+		if s[i] < utf8.RuneSelf {
+			out = append(out, s[i])
+		} else {
+			out = fmt.Appendf(out, "%%%02X", s[i])
+		}
+	}
+	return string(out)
 }
 
 func binanceStreams(inst event.Instrument, quotes bool) []string {
@@ -61,7 +79,7 @@ func binanceStreams(inst event.Instrument, quotes bool) []string {
 // StreamPath names one stream only: the rest is subscribed by command, because
 // only commands are answered, and an answer is what tells a refusal from silence.
 func (binance) StreamPath(insts []event.Instrument, quotes bool) string {
-	return "/stream?streams=" + binanceStreams(insts[0], quotes)[0]
+	return "/stream?streams=" + binanceEscaped(binanceStreams(insts[0], quotes)[0])
 }
 
 func (binance) Subscribe(insts []event.Instrument, quotes bool) []string {
@@ -97,11 +115,11 @@ func (binance) SnapshotRequest(symbol string, depth int) Request {
 	case depth <= 1000:
 		weight = 50
 	}
-	return Request{Path: fmt.Sprintf("/api/v3/depth?symbol=%s&limit=%d", symbol, depth), Weight: weight}
+	return Request{Path: fmt.Sprintf("/api/v3/depth?symbol=%s&limit=%d", binanceEscaped(symbol), depth), Weight: weight}
 }
 
 func (binance) InstrumentsRequest(symbols []string) Request {
-	return Request{Path: `/api/v3/exchangeInfo?symbols=%5B%22` + strings.Join(symbols, `%22,%22`) + `%22%5D`, Weight: 20}
+	return Request{Path: `/api/v3/exchangeInfo?symbols=%5B%22` + binanceEscaped(strings.Join(symbols, `%22,%22`)) + `%22%5D`, Weight: 20}
 }
 
 func (binance) Instruments(body []byte, symbols []string) ([]event.Instrument, int, error) {
@@ -181,26 +199,28 @@ func (d *binanceDecoder) Decode(frame []byte, b *Batch) ledger.Reason {
 	if w := v.Get("data"); w != nil {
 		data = w
 	}
-	e := data.GetStringBytes("e")
+	name := data.Get("e")
+	if name == nil {
+		if data.Exists("u") && data.Exists("A") { // bookTicker has no event name
+			return d.quote(data, b)
+		}
+		return answer(v, b)
+	}
+	e, _ := name.StringBytes()
 	switch string(e) {
 	case "depthUpdate":
 		return d.depth(data, b)
 	case "trade":
 		return d.trade(data, b)
 	case "serverShutdown":
-		b.Messages = append(b.Messages, Message{Kind: KindNotice, Inst: -1, Text: e})
+		b.Messages = append(b.Messages, Message{Kind: KindNotice, Inst: -1, TsEvent: event.Null, Text: e})
 		return ledger.Accepted
-	case "":
-		if data.Exists("u") && data.Exists("A") { // bookTicker has no event name
-			return d.quote(data, b)
-		}
-		return answer(v, b)
 	}
 	return ledger.UnknownShape
 }
 
 func answer(v *fastjson.Value, b *Batch) ledger.Reason {
-	m := Message{Kind: KindAck, Inst: -1, ID: v.GetInt64("id")}
+	m := Message{Kind: KindAck, Inst: -1, TsEvent: event.Null, ID: v.GetInt64("id")}
 	if v.Exists("code") {
 		m.Kind, m.Text = KindRefused, v.GetStringBytes("msg")
 	} else if !v.Exists("result") {
@@ -215,14 +235,15 @@ func (d *binanceDecoder) inst(data *fastjson.Value) (int, bool) {
 	return i, ok
 }
 
-// id reads a whole number; a missing one, or one with a fraction, is refused.
+// id reads a whole number of 0 or more; a missing one, or one with a fraction, is
+// refused.
 func id(v *fastjson.Value, key string) (int64, bool) {
 	f := v.Get(key)
 	if f == nil {
 		return 0, false
 	}
 	n, err := f.Int64()
-	return n, err == nil
+	return n, err == nil && n >= 0
 }
 
 // stamp reads a venue time. Milliseconds unless the URL asked for microseconds
@@ -230,12 +251,14 @@ func id(v *fastjson.Value, key string) (int64, bool) {
 func stamp(v *fastjson.Value, key string) (int64, bool) {
 	n, ok := id(v, key)
 	switch {
-	case !ok || n < 0 || n >= 1e17:
+	case !ok:
 		return event.Null, false
-	case n < 1e14:
+	case n <= math.MaxInt64/1_000_000:
 		n *= 1e6
-	default:
+	case n >= 1e14 && n <= math.MaxInt64/1_000:
 		n *= 1e3
+	default: // no unit makes a time of it
+		return event.Null, false
 	}
 	if n == 0 { // 1970 is no time
 		n = event.Null
@@ -308,12 +331,9 @@ func levels(side *fastjson.Value, s event.Side, sc scales, need *scales, b *Batc
 		if reason != ledger.Accepted {
 			return reason
 		}
-		qty, reason := decimal(pair[1], sc.qty, &need.qty)
+		qty, reason := size(pair[1], sc.qty, &need.qty)
 		if reason != ledger.Accepted {
 			return reason
-		}
-		if qty < 0 {
-			return ledger.Malformed
 		}
 		b.Levels = append(b.Levels, event.Level{Px: px, Qty: qty, Side: s})
 	}
@@ -346,6 +366,15 @@ func decimal(v *fastjson.Value, scale int8, need *int8) (int64, ledger.Reason) {
 	return 0, ledger.Malformed
 }
 
+// size is a decimal of 0 or more.
+func size(v *fastjson.Value, scale int8, need *int8) (int64, ledger.Reason) {
+	m, reason := decimal(v, scale, need)
+	if m < 0 {
+		return 0, ledger.Malformed
+	}
+	return m, reason
+}
+
 func (d *binanceDecoder) trade(data *fastjson.Value, b *Batch) ledger.Reason {
 	inst, ok := d.inst(data)
 	if !ok {
@@ -353,7 +382,6 @@ func (d *binanceDecoder) trade(data *fastjson.Value, b *Batch) ledger.Reason {
 	}
 	b.Messages = append(b.Messages, Message{Kind: KindTrade, Inst: inst, First: event.Null, Seq: event.Null, SeqPrev: event.Null})
 	m := &b.Messages[0]
-	number := data.Get("t")
 	maker := data.Get("m")
 	var okT, okt bool
 	m.TsEvent, okT = stamp(data, "T")
@@ -361,7 +389,7 @@ func (d *binanceDecoder) trade(data *fastjson.Value, b *Batch) ledger.Reason {
 	if !okT || !okt || maker == nil {
 		return ledger.Malformed
 	}
-	d.tradeID = number.MarshalTo(d.tradeID[:0])
+	d.tradeID = strconv.AppendInt(d.tradeID[:0], m.TradeNum, 10)
 	m.TradeID = d.tradeID
 	switch maker.Type() { // m: the buyer is the maker, so a seller took
 	case fastjson.TypeTrue:
@@ -401,6 +429,6 @@ func (d *binanceDecoder) pair(data *fastjson.Value, pxKey, qtyKey string, inst i
 	if *px, reason = decimal(data.Get(pxKey), sc.px, &need.px); reason != ledger.Accepted {
 		return reason
 	}
-	*qty, reason = decimal(data.Get(qtyKey), sc.qty, &need.qty)
+	*qty, reason = size(data.Get(qtyKey), sc.qty, &need.qty)
 	return reason
 }
