@@ -39,7 +39,8 @@ const Version = 1
 
 // bufferBytesMax bounds what an instrument holds back while it waits for its
 // snapshot. Waiting ends by memory, not by patience: 32 MiB is some twenty
-// minutes of BTCUSDT at its recorded rate.
+// minutes of BTCUSDT at its recorded rate. Rows depend on it: another value is
+// another Version.
 const bufferBytesMax = 32 << 20
 
 // Config is what a run record holds, as JSON: all that the derivation needs to
@@ -60,6 +61,22 @@ type Config struct {
 type Resume struct {
 	LastTs int64                   `json:"last_ts"` // last row of any stream, 0 for none
 	Ends   [event.NumStreams]int64 `json:"ends"`    // last proven instant of each stream, 0 for none
+
+	// The intervals that a killed run did not write to their ends.
+	Unwritten []Interval `json:"unwritten,omitempty"`
+}
+
+// Interval is a coverage interval as a run record holds it.
+type Interval struct {
+	Stream   event.Stream `json:"stream"`
+	State    event.State  `json:"state"`
+	Proof    event.Proof  `json:"proof"`
+	Cause    event.Cause  `json:"cause"`
+	Ts       int64        `json:"ts"`
+	End      int64        `json:"end"`
+	SeqFirst int64        `json:"seq_first"`
+	SeqLast  int64        `json:"seq_last"`
+	Messages int64        `json:"messages"`
 }
 
 // Sink takes the rows of a machine.
@@ -106,6 +123,7 @@ type instrument struct {
 	dir     uint32 // directory index
 	state   bookState
 	book    *book.Book
+	tick    int64 // of the book at PxScale, 0 where it is not known
 	seq     int64 // id after the last applied book message
 	lastTs  int64 // ts of the last row of any stream
 	top     [2]topSide
@@ -113,6 +131,11 @@ type instrument struct {
 
 	lastTrade     int64 // number of the last trade, event.Null before the first
 	lastMessageTs int64 // stamp of the last applied book message
+
+	// The scales of the decoder. They differ from the instrument's only while a
+	// finer message is tried.
+	tryPx, tryQty int8
+	keyframeOwed  bool // the live book has another scale than its last row
 
 	// Waiting for a snapshot. buffer holds whole input records; firstID is the
 	// first id of the first of them.
@@ -169,14 +192,17 @@ type Machine struct {
 	acksOwed  int
 	commandID int64
 	requests  uint32
-	topNow    []book.Level
-	scratch   []book.Level
+	hole      bool // inputs of this run are missing in the journal
+
+	bufferBytes int // bufferBytesMax, but in tests
+	topNow      []book.Level
+	scratch     []book.Level
 }
 
 // New makes a machine that has not yet seen its run record. frames and rows are
 // written by the machine only.
 func New(out Sink, frames *ledger.Frames, rows *ledger.RowsDerived) *Machine {
-	return &Machine{out: out, frames: frames, rows: rows}
+	return &Machine{out: out, frames: frames, rows: rows, bufferBytes: bufferBytesMax}
 }
 
 // Instruments is how many instruments the run has, 0 before its record.
@@ -191,16 +217,25 @@ func (m *Machine) EventTs() int64 { return m.eventTs }
 // Step takes one input. It fails only where the journal itself cannot be right:
 // a run record that does not parse, or an input before it.
 func (m *Machine) Step(in *event.Input) error {
+	missing := in.Pos != m.pos+1
 	m.now, m.pos, m.frameTs = in.Ts, in.Pos, in.Ts
 	m.actions = m.actions[:0]
+	m.eventTs = event.Null
 	if in.Kind == event.InputRun {
 		return m.run(in)
 	}
 	if m.insts == nil {
 		return fmt.Errorf("cannot step feed %d: input %d (%s) stands before the run record", in.Feed, in.Pos, in.Kind)
 	}
+	if missing {
+		m.missing()
+	}
 	switch in.Kind {
 	case event.InputFrame:
+		if !m.connected { // its connect is missing in the journal
+			m.connected = true
+			m.startSyncAll()
+		}
 		m.frames.Add(ledger.Received, 1)
 		m.frame(in)
 	case event.InputTick:
@@ -230,16 +265,16 @@ func (m *Machine) run(in *event.Input) error {
 	if err != nil {
 		return fmt.Errorf("cannot start the run at record %d of feed %d: %w", in.Pos, in.Feed, err)
 	}
-	m.dropBuffers()
-	m.flush() // of a run that was killed before its stop record
+	m.dropBuffers() // of a run that was killed before its stop record
 	m.cfg, m.feed, m.venue, m.rules = cfg, in.Feed, venue, venue.Rules()
 	m.dec = venue.NewDecoder(cfg.Instruments)
 	m.insts = make([]instrument, len(cfg.Instruments))
 	m.topNow = make([]book.Level, cfg.TopLevels)
-	m.connected, m.acksOwed, m.requests = false, 0, 0
+	m.connected, m.acksOwed, m.requests, m.hole = false, 0, 0, false
 	for i := range m.insts {
 		inst := &m.insts[i]
 		*inst = instrument{Instrument: cfg.Instruments[i], dir: cfg.Base + uint32(i), lastTrade: event.Null}
+		inst.tryPx, inst.tryQty = inst.PxScale, inst.QtyScale
 		inst.book = newBook(inst)
 		for s := range inst.top {
 			inst.top[s].levels = make([]book.Level, cfg.TopLevels)
@@ -250,6 +285,12 @@ func (m *Machine) run(in *event.Input) error {
 		}
 		inst.lastTs = resume.LastTs
 		m.putInstrument(inst)
+		for _, iv := range resume.Unwritten {
+			m.putInterval(inst, iv.Stream, &interval{
+				state: iv.State, proof: iv.Proof, cause: iv.Cause, ts: iv.Ts, end: iv.End,
+				seqFirst: iv.SeqFirst, seqLast: iv.SeqLast, messages: iv.Messages,
+			})
+		}
 		for s := range event.NumStreams {
 			from, cause := m.now, event.CauseStart
 			if resume.Ends[s] != 0 {
@@ -263,13 +304,14 @@ func (m *Machine) run(in *event.Input) error {
 	return nil
 }
 
-// newBook makes a book on the instrument's tick as a whole number at its price scale, 1
-// where it is not known.
+// newBook makes a book on the instrument's tick as a whole number at its price
+// scale, or on 1 where it is not known.
 func newBook(inst *instrument) *book.Book {
+	inst.tick = 0
 	if t, err := fixed.Parse([]byte(inst.Tick), inst.PxScale); err == nil && t > 0 {
-		return book.New(t)
+		inst.tick = t
 	}
-	return book.New(1)
+	return book.New(max(1, inst.tick))
 }
 
 func (m *Machine) act(a Action) { m.actions = append(m.actions, a) }
@@ -279,6 +321,9 @@ func (m *Machine) note(format string, args ...any) {
 }
 
 func (m *Machine) connect() {
+	if m.connected { // its close is missing in the journal
+		m.close(event.CauseDisconnect)
+	}
 	m.connected = true
 	texts := m.venue.Subscribe(m.cfg.Instruments, m.cfg.Quotes)
 	m.acksOwed = len(texts)
@@ -286,9 +331,7 @@ func (m *Machine) connect() {
 	for _, text := range texts {
 		m.act(Action{Kind: ActionSend, Text: text})
 	}
-	for i := range m.insts {
-		m.startSync(&m.insts[i])
-	}
+	m.startSyncAll()
 }
 
 // close ends the session: nothing that comes later is known to follow on.
@@ -304,20 +347,38 @@ func (m *Machine) close(cause event.Cause) {
 	}
 }
 
+// missing stands for inputs that the journal has lost. Whatever they were, books
+// and streams are not known to follow on. The numbers of the requests made
+// meanwhile are lost as well: from now on the answer to any request will do.
+func (m *Machine) missing() {
+	m.hole = true
+	m.restart(event.CauseJournal)
+	m.note("inputs before %d are missing in the journal: every book of this feed resyncs", m.pos)
+}
+
 // loss stands for frames that never reached the journal: any of them may have
 // belonged to any instrument of the feed.
 func (m *Machine) loss(in *event.Input) {
 	m.frames.Add(ledger.Received, uint64(in.Aux))
 	m.frames.Add(ledger.Lost, uint64(in.Aux))
+	m.restart(event.CauseBackpressure)
+	m.note("%d frames lost before the journal: every book of this feed resyncs", in.Aux)
+}
+
+// restart gives up every book, and starts again on the same connection.
+func (m *Machine) restart(cause event.Cause) {
 	connected := m.connected
-	m.close(event.CauseBackpressure)
+	m.close(cause)
 	m.connected = connected
 	if connected {
-		for i := range m.insts {
-			m.startSync(&m.insts[i])
-		}
+		m.startSyncAll()
 	}
-	m.note("%d frames lost before the journal: every book of this feed resyncs", in.Aux)
+}
+
+func (m *Machine) startSyncAll() {
+	for i := range m.insts {
+		m.startSync(&m.insts[i])
+	}
 }
 
 func (m *Machine) stop() {

@@ -12,17 +12,11 @@ func (m *Machine) frame(in *event.Input) {
 	reason := m.decode(func() ledger.Reason { return m.dec.Decode(in.Data, &m.batch) })
 	if reason != ledger.Accepted {
 		m.frames.Reject(reason)
-		// A broken message of a known instrument is a hole in its book: say so
-		// now, with the right cause, and not at the next message.
-		if len(m.batch.Messages) == 1 && m.batch.Messages[0].Kind == venues.KindDelta {
-			inst := &m.insts[m.batch.Messages[0].Inst]
-			if inst.state == bookLive {
-				m.resync(inst, event.CauseMalformed)
-			}
+		if len(m.batch.Messages) == 1 {
+			m.broken(&m.batch.Messages[0])
 		}
 		return
 	}
-	m.eventTs = event.Null
 	if len(m.batch.Messages) > 0 {
 		m.eventTs = m.batch.Messages[0].TsEvent
 	}
@@ -36,31 +30,72 @@ func (m *Machine) frame(in *event.Input) {
 	m.frames.Add(outcome, 1)
 }
 
-// decode runs a decoder and widens scales until every message fits.
+// broken: an unreadable message of a known instrument is a hole in its stream. Say
+// so now, with the right cause, and not at the next message. (Quotes have no proof
+// that could be lost.)
+func (m *Machine) broken(msg *venues.Message) {
+	if msg.Inst < 0 {
+		return
+	}
+	inst := &m.insts[msg.Inst]
+	switch {
+	case msg.Kind == venues.KindDelta && inst.state == bookLive:
+		m.resync(inst, event.CauseMalformed)
+	case msg.Kind == venues.KindTrade:
+		m.breakStream(inst, event.StreamTrades, event.CauseMalformed)
+	}
+}
+
+// decode runs a decoder. Where a message is finer than its instrument's scales it
+// is read again at finer ones, and only if that succeeds do book and rows follow:
+// a message that is rejected must not change a scale, because a scale that is too
+// fine rejects everything that comes later.
 func (m *Machine) decode(read func() ledger.Reason) ledger.Reason {
-	for {
-		reason := read()
-		if reason != ledger.Accepted {
-			return reason
-		}
-		widened := false
-		for i := range m.batch.Messages {
-			msg := &m.batch.Messages[i]
-			if msg.Inst < 0 {
-				continue
-			}
-			inst := &m.insts[msg.Inst]
-			if msg.PxScale > inst.PxScale || msg.QtyScale > inst.QtyScale {
-				if !m.widen(inst, max(msg.PxScale, inst.PxScale), max(msg.QtyScale, inst.QtyScale)) {
-					return ledger.Overflow
-				}
-				widened = true
-			}
-		}
-		if !widened {
-			return ledger.Accepted
+	reason := read()
+	if reason != ledger.Accepted || !m.tryFiner() {
+		return reason
+	}
+	if reason = read(); reason == ledger.Accepted && !m.widenAll() {
+		reason = ledger.Overflow
+	}
+	if reason != ledger.Accepted {
+		for i := range m.insts {
+			inst := &m.insts[i]
+			inst.tryPx, inst.tryQty = inst.PxScale, inst.QtyScale
+			m.dec.SetScale(i, inst.PxScale, inst.QtyScale)
 		}
 	}
+	return reason
+}
+
+// tryFiner sets the decoder to the scales that the batch needs, and says whether
+// that changed any.
+func (m *Machine) tryFiner() bool {
+	finer := false
+	for i := range m.batch.Messages {
+		msg := &m.batch.Messages[i]
+		if msg.Inst < 0 {
+			continue
+		}
+		inst := &m.insts[msg.Inst]
+		if msg.PxScale > inst.tryPx || msg.QtyScale > inst.tryQty {
+			inst.tryPx, inst.tryQty = max(msg.PxScale, inst.tryPx), max(msg.QtyScale, inst.tryQty)
+			m.dec.SetScale(msg.Inst, inst.tryPx, inst.tryQty)
+			finer = true
+		}
+	}
+	return finer
+}
+
+func (m *Machine) widenAll() bool {
+	for i := range m.insts {
+		if inst := &m.insts[i]; inst.tryPx > inst.PxScale || inst.tryQty > inst.QtyScale {
+			if !m.widen(inst, inst.tryPx, inst.tryQty) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func (m *Machine) message(in *event.Input, msg *venues.Message) ledger.Outcome {
@@ -94,7 +129,7 @@ func (m *Machine) ack() {
 	for i := range m.insts {
 		inst := &m.insts[i]
 		iv := &inst.streams[event.StreamTrades]
-		if inst.lastTrade == event.Null && iv.state == event.StateGap && iv.cause == event.CauseStart && m.now > iv.ts {
+		if inst.lastTrade == event.Null && iv.state == event.StateGap && m.now > iv.ts {
 			m.openInterval(inst, event.StreamTrades, event.StateUnverified, event.ProofNone, event.CauseSilence, m.now)
 			inst.lastTs = max(inst.lastTs, m.now)
 		}
@@ -103,14 +138,10 @@ func (m *Machine) ack() {
 
 func (m *Machine) delta(in *event.Input, msg *venues.Message) ledger.Outcome {
 	inst := &m.insts[msg.Inst]
-	switch inst.state {
-	case bookSyncing:
+	switch {
+	case inst.state == bookSyncing:
 		m.bufferFrame(inst, in, msg)
 		return ledger.Buffered
-	case bookIdle:
-		return ledger.Stale
-	}
-	switch {
 	case msg.Seq <= inst.seq:
 		if msg.Seq == inst.seq {
 			return ledger.Duplicate
@@ -127,6 +158,10 @@ func (m *Machine) delta(in *event.Input, msg *venues.Message) ledger.Outcome {
 
 func (m *Machine) applyDelta(inst *instrument, msg *venues.Message) {
 	m.continueBook(inst)
+	if inst.keyframeOwed {
+		inst.keyframeOwed = false
+		m.putKeyframe(inst)
+	}
 	levels := m.batch.Levels[msg.Lo:msg.Hi]
 	for i := range levels {
 		inst.book.Set(levels[i].Side, levels[i].Px, levels[i].Qty)

@@ -158,11 +158,13 @@ func (m *Machine) putQuote(inst *instrument, msg *venues.Message) {
 }
 
 func (m *Machine) putCoverage(inst *instrument, s event.Stream) {
-	iv := &inst.streams[s]
-	if !iv.changed {
-		return
+	if iv := &inst.streams[s]; iv.changed {
+		iv.changed = false
+		m.putInterval(inst, s, iv)
 	}
-	iv.changed = false
+}
+
+func (m *Machine) putInterval(inst *instrument, s event.Stream, iv *interval) {
 	b := m.claim(event.CoverageSize(0), ledger.Coverage, 1)
 	if b == nil {
 		return

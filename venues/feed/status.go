@@ -38,7 +38,7 @@ func (m *Machine) Status() Status {
 			Symbol: inst.Symbol, Book: bookStateNames[inst.state], Seq: inst.seq, LastMessageTs: inst.lastMessageTs,
 			Bids: inst.book.Len(event.Bid), Asks: inst.book.Len(event.Ask), Buffered: inst.buffered, Stats: inst.stats,
 		}
-		s.Stats.OffGrid += inst.book.OffGrid()
+		s.Stats.OffGrid = inst.book.OffGrid()
 		for k := range inst.streams {
 			iv := &inst.streams[k]
 			s.Streams[k] = StreamStatus{iv.state.String(), iv.proof.String(), iv.cause.String(), iv.ts, iv.end, iv.messages}
@@ -52,7 +52,14 @@ func (m *Machine) Status() Status {
 func (m *Machine) Resume(i int) Resume {
 	r := Resume{LastTs: m.insts[i].lastTs}
 	for s := range m.insts[i].streams {
-		r.Ends[s] = m.insts[i].streams[s].end
+		iv := &m.insts[i].streams[s]
+		r.Ends[s] = iv.end
+		if iv.changed {
+			r.Unwritten = append(r.Unwritten, Interval{
+				Stream: event.Stream(s), State: iv.state, Proof: iv.proof, Cause: iv.cause, Ts: iv.ts, End: iv.end,
+				SeqFirst: iv.seqFirst, SeqLast: iv.seqLast, Messages: iv.messages,
+			})
+		}
 	}
 	return r
 }

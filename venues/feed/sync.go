@@ -1,9 +1,12 @@
 package feed
 
 import (
+	"math"
 	"slices"
 
+	"deeptape/hotpath/book"
 	"deeptape/hotpath/event"
+	"deeptape/hotpath/fixed"
 	"deeptape/hotpath/ledger"
 	"deeptape/venues"
 )
@@ -23,6 +26,13 @@ const (
 	retryDelayNsMax = 10e9
 )
 
+// emptyBelievedAfter is how many times a snapshot without levels is fetched again
+// before it is believed: the venue insists.
+const emptyBelievedAfter = 3
+
+// anyRequest is the number of a request whose real number the journal has lost.
+const anyRequest = math.MaxUint32
+
 func (m *Machine) startSync(inst *instrument) {
 	m.dropBuffer(inst)
 	inst.state = bookSyncing
@@ -40,15 +50,15 @@ func (m *Machine) resync(inst *instrument, cause event.Cause) {
 
 func (m *Machine) dropBook(inst *instrument, cause event.Cause) {
 	m.breakStream(inst, event.StreamBook, cause)
-	inst.stats.OffGrid += inst.book.OffGrid()
 	inst.book.Clear()
+	inst.keyframeOwed = false
 	inst.probe = probe{}
 }
 
 // bufferFrame keeps a frame until the snapshot is there. A full buffer starts
 // again with this frame: the snapshot that it waits for must then be newer.
 func (m *Machine) bufferFrame(inst *instrument, in *event.Input, msg *venues.Message) {
-	if len(inst.buffer)+event.InputSize(len(in.Data)) > bufferBytesMax {
+	if inst.buffered > 0 && len(inst.buffer)+event.InputSize(len(in.Data)) > m.bufferBytes {
 		m.note("%s %s: %d frames dropped from a full buffer while waiting for a snapshot", m.rules.Name, inst.Symbol, inst.buffered)
 		m.dropBuffer(inst)
 	}
@@ -75,7 +85,9 @@ func (m *Machine) fetch(inst *instrument, delayNs int64) {
 		return
 	}
 	m.requests++
-	inst.request = m.requests
+	if inst.request = m.requests; m.hole {
+		inst.request = anyRequest
+	}
 	inst.stats.Fetches++
 	m.act(Action{Kind: ActionFetch, Inst: int(inst.dir - m.cfg.Base), Request: inst.request, DelayNs: delayNs})
 }
@@ -96,7 +108,7 @@ func (m *Machine) tickSync(inst *instrument) {
 
 func (m *Machine) rest(in *event.Input) {
 	request, i, status := event.SplitRestAux(in.Aux)
-	if int(i) >= len(m.insts) || m.insts[i].request != request {
+	if int(i) >= len(m.insts) || m.insts[i].request == 0 || m.insts[i].request != request && m.insts[i].request != anyRequest {
 		return // of a session that is over
 	}
 	inst := &m.insts[i]
@@ -118,11 +130,12 @@ func (m *Machine) rest(in *event.Input) {
 		inst.probe.answered(msg.Seq, m.now)
 	case inst.state != bookSyncing:
 		inst.request = 0
-	case inst.buffered > 0 && msg.Seq+1 < inst.firstID, msg.Hi == msg.Lo && inst.attempts < 3:
-		// Older than the buffer: stale, or out of a cache. Or empty, which is
-		// believed only if the venue insists.
+	case inst.buffered > 0 && msg.Seq+1 < inst.firstID: // stale, or out of a cache
 		inst.stats.StaleSnapshots++
 		m.note("%s %s: snapshot %d is older than the first buffered id %d; fetching again", m.rules.Name, inst.Symbol, msg.Seq, inst.firstID)
+		m.refetch(inst)
+	case msg.Hi == msg.Lo && inst.attempts < emptyBelievedAfter:
+		m.note("%s %s: snapshot %d is empty; fetching again", m.rules.Name, inst.Symbol, msg.Seq)
 		m.refetch(inst)
 	default:
 		inst.request, inst.attempts = 0, 0
@@ -163,25 +176,49 @@ func (m *Machine) replayBuffer(inst *instrument) {
 	m.frameTs = m.now
 }
 
-// widen raises the scales of an instrument. A live book is written at the new
-// scale before its next message, so that no book mixes scales.
+// widen raises the scales of an instrument, or changes nothing and returns false
+// where a level of the book would no longer fit.
+//
+// A live book owes a keyframe then, so that no book in the database mixes scales.
+// It is written before the next message of the book and not before that one has
+// been found to follow on: the keyframe says that the book is right at its
+// instant, and until then nobody knows that.
 func (m *Machine) widen(inst *instrument, px, qty int8) bool {
-	if inst.state == bookLive && !inst.book.Rescale(px-inst.PxScale, qty-inst.QtyScale) {
+	if !m.rescale(inst, px-inst.PxScale, qty-inst.QtyScale) {
 		return false
 	}
 	inst.PxScale, inst.QtyScale = px, qty
-	i := int(inst.dir - m.cfg.Base)
-	m.dec.SetScale(i, px, qty)
 	inst.stats.Widenings++
-	m.putInstrument(inst)
-	if inst.state != bookLive {
-		inst.book = newBook(inst)
-		return true
-	}
-	m.continueBook(inst)
-	m.putKeyframe(inst)
+	inst.keyframeOwed = inst.state == bookLive
 	for s := range inst.top { // the same levels, at the new scale
 		inst.top[s].n = inst.book.Top(event.Side(s)+event.Bid, inst.top[s].levels)
 	}
+	m.putInstrument(inst)
+	return true
+}
+
+func (m *Machine) rescale(inst *instrument, pxBy, qtyBy int8) bool {
+	if inst.tick != 0 {
+		if !inst.book.Rescale(pxBy, qtyBy) {
+			return false
+		}
+		inst.tick, _ = fixed.Rescale(inst.tick, pxBy) // the book has done the same
+		return true
+	}
+	// Rescale would widen the steps of the grid too, and the prices that made the
+	// widening necessary would all stand off it.
+	wider := book.New(1)
+	for side := event.Bid; side <= event.Ask; side++ {
+		m.scratch = inst.book.AppendLevels(m.scratch[:0], side)
+		for _, l := range m.scratch {
+			px, okPx := fixed.Rescale(l.Px, pxBy)
+			qty, okQty := fixed.Rescale(l.Qty, qtyBy)
+			if !okPx || !okQty {
+				return false
+			}
+			wider.Set(side, px, qty)
+		}
+	}
+	inst.book = wider
 	return true
 }

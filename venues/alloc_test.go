@@ -1,0 +1,34 @@
+//go:build !race
+
+package venues
+
+import (
+	"testing"
+
+	"deeptape/hotpath/ledger"
+)
+
+// Once its buffers have grown, decoding allocates nothing, whatever the frame.
+func TestBinanceAllocations(t *testing.T) {
+	for _, rec := range recordings {
+		lines := captureLines(t, rec.name)
+		dec, _ := decoderAt(8, 8, rec.symbols...)
+		var b Batch
+		taken := 0
+		play := func() {
+			taken = 0
+			for _, line := range lines {
+				if dec.Decode(line, &b) == ledger.Accepted || dec.DecodeSnapshot(0, line, &b) == ledger.Accepted {
+					taken++
+				}
+			}
+		}
+		play()
+		if taken != len(lines)-rec.other {
+			t.Errorf("%s: %d of %d taken", rec.name, taken, len(lines))
+		}
+		if n := testing.AllocsPerRun(1, play); n != 0 {
+			t.Errorf("%s: %v allocations in %d frames, want 0", rec.name, n, len(lines))
+		}
+	}
+}
