@@ -239,11 +239,13 @@ func TestJournal(t *testing.T) {
 		ts           int64
 	}
 	wants := map[string]want{}
-	all := append(slices.Clone(journalDamages), damages...)
-	// Two lie outside of the journal.
-	all = slices.DeleteFunc(all, func(d damage) bool {
-		return d.name == "book row long after all coverage" || d.name == "book row before all coverage"
-	})
+	all := slices.Clone(journalDamages)
+	for i, d := range damages { // some of them: each takes its time
+		// Two lie outside of the journal.
+		if i%4 == 0 && d.name != "book row long after all coverage" && d.name != "book row before all coverage" {
+			all = append(all, d)
+		}
+	}
 	for i, d := range all {
 		p := newTape(fmt.Sprintf("%sdamage %02d", prefix, i))
 		j.names = append(j.names, p.symbol)

@@ -49,6 +49,10 @@ func newPager[T any](ctx context.Context, db *exporter, s *shape[T], k key, from
 		where: fmt.Sprintf("venue = %s AND symbol = %s", qdb.Quote(k.venue), qdb.Quote(k.symbol)),
 		next:  make(chan fetched[T], 1), // so that a fetch ends although nobody waits for it any more
 	}
+	if until < from { // QuestDB's BETWEEN would swap them
+		p.ended = true
+		return p
+	}
 	go p.fetch(from, nil)
 	return p
 }

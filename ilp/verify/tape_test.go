@@ -54,8 +54,11 @@ const t0 = int64(1_795_341_600_000_000_000) // 2026-11-22T10:00:00Z
 
 // newTape is two stretches of book with a gap between them, a widening by a
 // keyframe, a silence that the next message lifted, trades and quotes.
-func newTape(symbol string) *tape {
-	p := &tape{symbol: symbol, rng: rand.New(rand.NewPCG(1, 2)), now: t0, seq: 1000, trade: 500, scale: [2]int{2, 5}, n: 10}
+func newTape(symbol string) *tape { return newTapeOf(symbol, 10) }
+
+// newTapeOf has n levels in book_top.
+func newTapeOf(symbol string, n int) *tape {
+	p := &tape{symbol: symbol, rng: rand.New(rand.NewPCG(1, 2)), now: t0, seq: 1000, trade: 500, scale: [2]int{2, 5}, n: n}
 	p.open(event.StreamBook, stateGap, proofNone, "start", t0)
 	p.open(event.StreamTrades, stateGap, proofNone, "start", t0)
 	p.open(event.StreamQuotes, stateGap, proofNone, "start", t0)

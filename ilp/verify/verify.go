@@ -109,6 +109,9 @@ func unlimited(ctx context.Context) (context.Context, context.CancelFunc) {
 // start waits until the tables stand still and reads the intervals. What they
 // speak of is in the tables from then on, whether or not an agent goes on writing.
 func start(ctx context.Context, db *exporter, opt *Options, progress io.Writer) (map[key]*covers, error) {
+	if opt.To != 0 && opt.To < opt.From {
+		return nil, fmt.Errorf("cannot verify a time that ends at %s, before it begins at %s", stamp(opt.To), stamp(opt.From))
+	}
 	if err := schema.CheckTables(ctx, db.db); err != nil {
 		return nil, err
 	}

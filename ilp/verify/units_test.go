@@ -1,0 +1,158 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"math/big"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"deeptape/ilp/qdb"
+)
+
+// The ladder against a map.
+func TestLadder(t *testing.T) {
+	seed := rand.Uint64()
+	rng := rand.New(rand.NewPCG(seed, 0))
+	for _, up := range []bool{true, false} {
+		l, truth := ladder{up: up}, map[int64]int64{}
+		for i := range 20000 {
+			px, qty := rng.Int64N(60)-20, rng.Int64N(4)
+			if i%5000 == 4999 { // a snapshot, in any order, with a price that comes twice
+				clear(truth)
+				var levels []level
+				for range 50 {
+					v := level{rng.Int64N(60) - 20, rng.Int64N(4)}
+					levels = append(levels, v)
+					truth[v.px] = v.qty
+				}
+				l.load(levels)
+			} else {
+				l.set(px, qty)
+				truth[px] = qty
+			}
+			var want []level
+			for px, qty := range truth {
+				if qty != 0 {
+					want = append(want, level{px, qty})
+				}
+			}
+			slices.SortFunc(want, func(a, b level) int {
+				if (a.px > b.px) == up {
+					return -1
+				}
+				return 1
+			})
+			if got := l.top(nil, 7); !slices.Equal(got, want[:min(7, len(want))]) {
+				t.Fatalf("seed %d, step %d: %v, want %v", seed, i, got, want)
+			}
+		}
+	}
+}
+
+// double against arithmetic without rounding.
+func TestDouble(t *testing.T) {
+	seed := rand.Uint64()
+	rng := rand.New(rand.NewPCG(seed, 0))
+	for range 20000 {
+		m, scale := int64(rng.Uint64())>>rng.IntN(63), rng.IntN(20)
+		want, _ := new(big.Rat).SetFrac(big.NewInt(m), new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(scale)), nil)).Float64()
+		if got := double(m, scale); got != want {
+			t.Fatalf("seed %d: %d / 10^%d is %v, want %v", seed, m, scale, got, want)
+		}
+	}
+}
+
+func FuzzMatrix(f *testing.F) {
+	for _, s := range []string{"", "null", "[]", "[[1.0,2.0],[3.0E8,null]]", "[[],[]]", "[[1],[2,3]]", "[1,2]", "[[1.0", "[[[1]]]", "]["} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var m matrix
+		p := parser{f: [][]byte{b}}
+		p.matrix(0, &m)
+		if p.err != nil {
+			return
+		}
+		if len(m.values) != m.rows*m.cols || m.rows < 0 {
+			t.Fatalf("%q: %d x %d with %d values", b, m.rows, m.cols, len(m.values))
+		}
+		// Written again, it reads the same.
+		var rows []string
+		for r := range m.rows {
+			var row []string
+			for c := range m.cols {
+				if v := m.at(r, c); math.IsNaN(v) {
+					row = append(row, "null")
+				} else {
+					row = append(row, fmt.Sprint(v))
+				}
+			}
+			rows = append(rows, "["+strings.Join(row, ",")+"]")
+		}
+		var again matrix
+		p = parser{f: [][]byte{[]byte("[" + strings.Join(rows, ",") + "]")}}
+		p.matrix(0, &again)
+		if p.err != nil || again.rows != m.rows || again.cols != m.cols || !slices.EqualFunc(again.values, m.values, sameDouble) {
+			t.Fatalf("%q: %v, written again %v (%v)", b, m, again, p.err)
+		}
+	})
+}
+
+func fake(t *testing.T, answer http.HandlerFunc) *qdb.DB {
+	server := httptest.NewServer(answer)
+	db := qdb.Open(qdb.Conf{Addr: strings.TrimPrefix(server.URL, "http://")})
+	t.Cleanup(func() { db.Close(); server.Close() })
+	return db
+}
+
+// A suspended table stops everything, with the command that heals it; one that
+// lags is waited for.
+func TestWaitApplied(t *testing.T) {
+	answer := func(suspended bool, writer int) string {
+		return fmt.Sprintf(`{"columns":[{"name":"name"},{"name":"suspended"},{"name":"writerTxn"},{"name":"sequencerTxn"},{"name":"errorMessage"}],
+"dataset":[["somebody_else",true,1,2,"x"],["trades",%v,%d,7,"no space left"]],"count":2}`, suspended, writer)
+	}
+	db := fake(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, answer(true, 5)) })
+	err := waitApplied(context.Background(), db, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "ALTER TABLE trades RESUME WAL") || !strings.Contains(err.Error(), "no space left") {
+		t.Errorf("suspended: %v", err)
+	}
+	asked := 0
+	db = fake(t, func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		io.WriteString(w, answer(false, 3+asked))
+	})
+	if err := waitApplied(context.Background(), db, io.Discard); err != nil || asked != 4 {
+		t.Errorf("asked %d times: %v", asked, err)
+	}
+}
+
+// Where others hold all places for exports, an export waits.
+func TestExporterWaits(t *testing.T) {
+	asked := 0
+	db := fake(t, func(w http.ResponseWriter, r *http.Request) {
+		if asked++; asked < 3 {
+			w.WriteHeader(http.StatusTooManyRequests)
+			io.WriteString(w, "exceeded connection limit")
+			return
+		}
+		io.WriteString(w, "\"x\"\r\n7\r\n")
+	})
+	e := newExporter(db)
+	defer e.close()
+	rows := 0
+	err := e.export(context.Background(), "SELECT 7 x", func(row [][]byte) error {
+		rows++
+		return nil
+	})
+	if err != nil || rows != 1 || asked != 3 {
+		t.Errorf("%d rows after %d requests: %v", rows, asked, err)
+	}
+}
