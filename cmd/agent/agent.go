@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"deeptape/cmd/config"
@@ -60,6 +61,7 @@ type Agent struct {
 	clock     wire.Clock
 	started   int64
 	db        *qdb.DB // nil: journal only
+	dbReady   bool    // it answered at the start
 	conf      qdb.Conf
 	writer    *journal.Writer
 	fs        journal.FS
@@ -69,7 +71,8 @@ type Agent struct {
 	journaler *journaler
 	deliverer *deliver.Deliverer
 	pastRuns  *past
-	status    *statusServer
+	ackedMu   sync.Mutex // of the file of acknowledged positions
+	status    atomic.Pointer[statusServer]
 }
 
 // New opens the journal, looks at the database and learns the instruments. After
@@ -128,6 +131,10 @@ func (a *Agent) openDB(ctx context.Context) error {
 		a.log.Warn("QuestDB is away: journalling only; start one with `deeptape db start`", "addr", a.conf.Addr)
 		return nil
 	}
+	if err == nil {
+		a.dbReady = true
+		err = a.refuseSecond(ctx)
+	}
 	return err
 }
 
@@ -164,7 +171,14 @@ func (a *Agent) plan(ctx context.Context) error {
 				TopLevels: a.cfg.TopLevels, Quotes: a.cfg.Quotes && rules.QuoteStream, Depth: vc.Depth,
 			}
 			for _, inst := range cfg.Instruments {
-				cfg.Resume = append(cfg.Resume, a.pastRuns.resume[instrumentKey{name, inst.Symbol}])
+				key := instrumentKey{name, inst.Symbol}
+				resume, known := a.pastRuns.resume[key]
+				if !known && a.dbReady {
+					if resume, err = a.resumeFromDB(ctx, key); err != nil {
+						return err
+					}
+				}
+				cfg.Resume = append(cfg.Resume, resume)
 			}
 			data, err := json.Marshal(cfg)
 			if err != nil {
@@ -249,11 +263,12 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	if a.cfg.Listen != "" {
-		var err error
-		if a.status, err = a.serveStatus(); err != nil {
+		status, err := a.serveStatus()
+		if err != nil {
 			return err
 		}
-		defer a.status.close()
+		a.status.Store(status)
+		defer status.close()
 	}
 	feeds, cancelFeeds := context.WithCancelCause(ctx)
 	defer cancelFeeds(nil)
@@ -280,6 +295,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	} else {
 		delivered <- nil
 	}
+	go a.keepAcked(deliverCtx)
 	var wg sync.WaitGroup
 	errs := make([]error, len(a.sessions))
 	for i, s := range a.sessions {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,8 @@ type journaler struct {
 	waiting []waiting
 	firstNs int64 // when the oldest record of the current group was appended
 	syncNs  int64
+	// closedNs is when a commit first failed after every lane had closed.
+	closedNs int64
 
 	trouble atomic.Pointer[string] // why nothing can be written at present
 	bytes   atomic.Uint64
@@ -39,10 +42,12 @@ type waiting struct {
 }
 
 // A group is committed when it is this large or this old: larger groups compress
-// better, older ones make rows wait.
+// better, older ones make rows wait, and are what a kill -9 loses. The BTCUSDT
+// recording at its own pace compresses 2.7 times in groups of 5 ms, 3.3 in 20 ms,
+// 3.8 in 50 ms and 4.7 in 200 ms; rows wait up to 200 ms for their batch anyway.
 const (
 	groupBytes = 60 << 10
-	groupNs    = int64(5 * time.Millisecond)
+	groupNs    = int64(50 * time.Millisecond)
 )
 
 func newJournaler(w *journal.Writer, lanes []*lane.Lane, bell, deliverBell *ring.Doorbell, syncEvery time.Duration, clock wire.Clock, log *slog.Logger) *journaler {
@@ -59,6 +64,9 @@ func (j *journaler) run() error {
 		switch {
 		case j.w.PendingBytes() >= groupBytes, len(j.waiting) > 0 && (now-j.firstNs >= groupNs || closed && !worked):
 			if !j.commit() {
+				if closed && now-j.stoppedNs(now) > int64(stopWithin) {
+					return fmt.Errorf("%s; the last %d inputs are lost", j.Trouble(), len(j.waiting))
+				}
 				time.Sleep(100 * time.Millisecond)
 				continue
 			}
@@ -86,6 +94,14 @@ func (j *journaler) run() error {
 		}
 		j.bell.Wait(max(wait, 200*time.Microsecond))
 	}
+}
+
+// stoppedNs is when all lanes were first seen closed.
+func (j *journaler) stoppedNs(now int64) int64 {
+	if j.closedNs == 0 {
+		j.closedNs = now
+	}
+	return j.closedNs
 }
 
 func (j *journaler) allClosed() bool {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"deeptape/hotpath/journal"
 	"deeptape/venues/feed"
@@ -76,6 +77,8 @@ func ackedName(dir string) string { return filepath.Join(dir, "acked.json") }
 
 // saveAcked notes how far QuestDB has acknowledged. A hint: never synced.
 func (a *Agent) saveAcked() error {
+	a.ackedMu.Lock()
+	defer a.ackedMu.Unlock()
 	acked := map[string]uint64{}
 	for f, pos := range a.pastRuns.acked {
 		acked[strconv.Itoa(int(f))] = pos
@@ -97,6 +100,24 @@ func (a *Agent) saveAcked() error {
 		return fmt.Errorf("cannot note the acknowledged position: %w", err)
 	}
 	return nil
+}
+
+// ackedEvery is how much an agent that is killed will send again.
+const ackedEvery = 5 * time.Second
+
+func (a *Agent) keepAcked(ctx context.Context) {
+	t := time.NewTicker(ackedEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			if err := a.saveAcked(); err != nil {
+				a.log.Warn("cannot note how far QuestDB is; a restart will send more again", "err", err)
+			}
+		}
+	}
 }
 
 // deliverPast brings what an earlier run journalled and QuestDB has not

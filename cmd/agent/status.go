@@ -268,3 +268,11 @@ func (a *Agent) troubles() []string {
 	}
 	return out
 }
+
+// StatusAddr is where the status page is served, "" before it is.
+func (a *Agent) StatusAddr() string {
+	if s := a.status.Load(); s != nil {
+		return s.addr
+	}
+	return ""
+}

@@ -62,14 +62,14 @@ func (c *captureCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if c.Plan {
 		return agent.Plan(cfg)
 	}
+	a, err := agent.New(ctx, agent.Options{Config: cfg, Log: log})
+	if err != nil {
+		return err
+	}
 	if c.For > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, c.For)
 		defer cancel()
-	}
-	a, err := agent.New(ctx, agent.Options{Config: cfg, Log: log})
-	if err != nil {
-		return err
 	}
 	return a.Run(ctx)
 }

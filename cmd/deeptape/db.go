@@ -22,10 +22,11 @@ type dbStartCmd struct {
 	dbDir
 	Heap string `help:"Largest Java heap." default:"512m"`
 	Port int    `help:"HTTP port, if it is free and the directory has none yet." default:"9000"`
+	PG   int    `name:"pg" help:"PostgreSQL port, likewise." default:"8812"`
 }
 
 func (c *dbStartCmd) Run(ctx context.Context) error {
-	info, err := localdb.Start(ctx, c.Dir, localdb.Options{Heap: c.Heap, HTTPPort: c.Port, Log: os.Stderr})
+	info, err := localdb.Start(ctx, c.Dir, localdb.Options{Heap: c.Heap, HTTPPort: c.Port, PGPort: c.PG, Log: os.Stderr})
 	if err != nil {
 		return err
 	}

@@ -1,9 +1,227 @@
 package main
 
-type demoCmd struct{}
-type verifyCmd struct{}
-type coverageCmd struct{}
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
 
-func (demoCmd) Run() error { return nil }
-func (verifyCmd) Run() error { return nil }
-func (coverageCmd) Run() error { return nil }
+	"deeptape/cmd/agent"
+	"deeptape/cmd/config"
+	"deeptape/cmd/localdb"
+	"deeptape/ilp/qdb"
+)
+
+type demoCmd struct {
+	Keep bool          `help:"Go on recording after the proof, until Ctrl-C, and print the addresses to look at."`
+	For  time.Duration `help:"How long to record." default:"20s"`
+	Seed uint64        `help:"Seed of the simulated market." default:"1"`
+}
+
+func (c *demoCmd) Run(ctx context.Context, _ *slog.Logger) (err error) {
+	dir, err := os.MkdirTemp("", "deeptape-demo-")
+	if err != nil {
+		return fmt.Errorf("cannot make a folder for the demo: %w", err)
+	}
+	// The agent's log goes to a file: the demo says what matters.
+	logFile, err := os.Create(filepath.Join(dir, "agent.log"))
+	if err != nil {
+		return fmt.Errorf("cannot make the demo's log: %w", err)
+	}
+	log := slog.New(slog.NewTextHandler(logFile, nil))
+	defer func() {
+		logFile.Close()
+		if err != nil && !errors.Is(err, context.Canceled) {
+			fmt.Printf("\nThe demo has failed. Its log and journal stay in %s\n", dir)
+			return
+		}
+		err = errors.Join(err, os.RemoveAll(dir))
+	}()
+
+	say("database", "a QuestDB %s of its own, in %s", localdb.Version, dir)
+	db, err := localdb.Start(ctx, filepath.Join(dir, "questdb"), localdb.Options{Log: prefixed{os.Stdout}})
+	defer func() { // also after a failure: nothing stays behind
+		_, stopErr := localdb.Stop(filepath.Join(dir, "questdb"))
+		err = errors.Join(err, stopErr)
+	}()
+	if err != nil {
+		return err
+	}
+
+	sim, err := (&simCmd{Seed: c.Seed, Speed: 1, Addr: "127.0.0.1:0"}).start()
+	if err != nil {
+		return err
+	}
+	defer sim.Close()
+	say("venue", "a simulated Binance at %s with a market of its own (seed %d)", sim.WSURL(), c.Seed)
+
+	cfg, err := config.Parse("demo", []byte(simConfig(sim)))
+	if err != nil {
+		return err
+	}
+	cfg.QuestDB, cfg.Journal.Dir, cfg.Listen = db.Conf(), filepath.Join(dir, "journal"), "127.0.0.1:0"
+	stats, err := c.record(ctx, cfg, log, c.For, false)
+	if err != nil {
+		return err
+	}
+	if err := prove(ctx, cfg, stats, log); err != nil {
+		return err
+	}
+	if err := ask(ctx, db.Conf()); err != nil {
+		return err
+	}
+	if c.Keep && ctx.Err() == nil {
+		fmt.Printf("\nRecording goes on until Ctrl-C.\n  QuestDB console  http://%s\n  psql             psql -h 127.0.0.1 -p %s -U admin qdb   (password quest)\n  log              %s\n", db.HTTP, port(db.PG), logFile.Name())
+		if _, err := c.record(ctx, cfg, log, 0, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func say(what, format string, args ...any) {
+	fmt.Printf("%-10s %s\n", what, fmt.Sprintf(format, args...))
+}
+
+// prefixed indents another part's progress lines.
+type prefixed struct{ w io.Writer }
+
+func (p prefixed) Write(b []byte) (int, error) {
+	fmt.Fprintf(p.w, "           %s", b)
+	return len(b), nil
+}
+
+func port(addr string) string {
+	for i := len(addr) - 1; i >= 0; i-- {
+		if addr[i] == ':' {
+			return addr[i+1:]
+		}
+	}
+	return addr
+}
+
+// record runs an agent for a time, or until ctx ends, and returns its last status.
+func (c *demoCmd) record(ctx context.Context, cfg config.Config, log *slog.Logger, runFor time.Duration, quiet bool) (agent.Status, error) {
+	a, err := agent.New(ctx, agent.Options{Config: cfg, Log: log})
+	if err != nil {
+		return agent.Status{}, err
+	}
+	run, stop := context.WithCancel(ctx)
+	defer stop()
+	if runFor > 0 {
+		run, stop = context.WithTimeout(ctx, runFor)
+		defer stop()
+	}
+	done := make(chan error, 1)
+	go func() { done <- a.Run(run) }()
+	addr := ""
+	for {
+		select {
+		case err := <-done:
+			st := a.Status()
+			if ctx.Err() != nil && !quiet {
+				return st, context.Canceled
+			}
+			return st, err
+		case <-time.After(2 * time.Second):
+		}
+		if addr == "" {
+			addr = a.StatusAddr()
+			if quiet {
+				fmt.Printf("  status page      http://%s\n", addr)
+			} else {
+				say("capture", "status page http://%s while it lasts", addr)
+			}
+		}
+		if !quiet {
+			st := a.Status()
+			say("capture", "%3.0f s: %d frames, %d rows in QuestDB, %d inputs behind", float64(st.NowNs-st.StartedNs)/1e9, st.Frames["received"], acknowledged(st), st.LagInputs)
+		}
+	}
+}
+
+func acknowledged(st agent.Status) (n uint64) {
+	for _, r := range st.Rows {
+		n += r.Acked
+	}
+	return n
+}
+
+// prove verifies what was recorded and prints the books.
+func prove(ctx context.Context, cfg config.Config, st agent.Status, log *slog.Logger) error {
+	say("verify", "every row against the database's own chains, and against the journal")
+	report, err := agent.Verify(ctx, cfg, true, 0, 0, log, prefixed{os.Stdout})
+	if err != nil {
+		return err
+	}
+	fmt.Println()
+	if err := report.WriteText(os.Stdout); err != nil {
+		return err
+	}
+	if !report.OK() {
+		return errors.New("what was recorded could not be proven")
+	}
+	fmt.Printf("\n%-12s %12s %14s\n", "table", "derived", "acknowledged")
+	for _, t := range []string{"book_delta", "book_top", "quotes", "trades", "coverage", "instruments"} {
+		fmt.Printf("%-12s %12d %14d\n", t, st.Rows[t].Derived, st.Rows[t].Acked)
+	}
+	fmt.Println()
+	for _, l := range st.Latency {
+		if l.Stage == "venue_to_read" {
+			continue // the simulated venue's clock runs on its own market's time
+		}
+		fmt.Printf("latency  %-28s p50 %10s  p99 %10s  max %10s\n", l.Stage, time.Duration(l.P50Ns), time.Duration(l.P99Ns), time.Duration(l.MaxNs))
+	}
+	f := st.Frames
+	fmt.Printf("ledger   frames: %d received = %d applied + %d stale + %d duplicate + %d control + %d buffered + %d lost + %d rejected; difference %d\n",
+		f["received"], f["applied"], f["stale"], f["duplicate"], f["control"], f["buffered"], f["lost"], rejected(f), st.LedgerDifference)
+	if st.LedgerDifference != 0 {
+		return errors.New("the ledger does not balance")
+	}
+	return verified(ctx, cfg.QuestDB)
+}
+
+func rejected(f map[string]int64) (n int64) {
+	for name, v := range f {
+		if len(name) > 9 && name[:9] == "rejected_" {
+			n += v
+		}
+	}
+	return n
+}
+
+// verified prints what part of the time after a stream's first proof is verified,
+// and fails unless it is all of it.
+func verified(ctx context.Context, conf string) error {
+	res, err := query(ctx, conf, `SELECT symbol, stream, 100.0 * sum(CASE WHEN state = 'verified' THEN span ELSE 0 END) / sum(span) percent, sum(messages) messages FROM (
+  SELECT c.symbol symbol, c.stream stream, c.state state, c.messages messages, (c.ts_end - c.ts)::long + 1 span
+  FROM coverage c JOIN (SELECT symbol, stream, min(ts) first FROM coverage WHERE state = 'verified' GROUP BY symbol, stream) v ON (symbol, stream)
+  WHERE c.ts >= v.first AND c.cause IS NULL OR c.ts >= v.first AND c.cause <> 'start') GROUP BY symbol, stream ORDER BY symbol, stream`)
+	if err != nil {
+		return err
+	}
+	fmt.Println("\nverified between a stream's first proof and the stop:")
+	bad := false
+	for i := range res.Len() {
+		percent, _ := res.Float(i, "percent")
+		messages, _ := res.Int(i, "messages")
+		fmt.Printf("  %-10s %-7s %6.2f %% of the time, %d messages\n", res.Text(i, "symbol"), res.Text(i, "stream"), percent, messages)
+		bad = bad || percent != 100
+	}
+	if bad || res.Len() == 0 {
+		return errors.New("not everything after the first proof is verified")
+	}
+	return nil
+}
+
+func query(ctx context.Context, conf, sql string) (*qdb.Result, error) {
+	c, err := qdb.ParseConf(conf)
+	if err != nil {
+		return nil, err
+	}
+	return qdb.Open(c).Query(ctx, sql)
+}

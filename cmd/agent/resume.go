@@ -1,0 +1,98 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"deeptape/hotpath/event"
+	"deeptape/ilp/line"
+	"deeptape/ilp/qdb"
+	"deeptape/venues/feed"
+)
+
+// resumeFromDB asks the database where an instrument's rows and intervals end,
+// for a journal that does not know.
+func (a *Agent) resumeFromDB(ctx context.Context, key instrumentKey) (r feed.Resume, err error) {
+	where := fmt.Sprintf("WHERE venue = %s AND symbol = %s", qdb.Quote(key.venue), qdb.Quote(key.symbol))
+	for _, table := range []string{line.TableBook, line.TableTop, line.TableQuotes, line.TableTrades} {
+		res, err := a.db.Query(ctx, fmt.Sprintf("SELECT ts FROM %s %s LIMIT -1", table, where))
+		if err != nil {
+			return r, fmt.Errorf("cannot learn where the rows of %s %s end: %w", key.venue, key.symbol, err)
+		}
+		if res.Len() > 0 {
+			ts, _ := res.Time(0, "ts")
+			r.LastTs = max(r.LastTs, ts)
+		}
+	}
+	res, err := a.db.Query(ctx, "SELECT stream, max(ts_end) ts_end FROM coverage "+where+" GROUP BY stream")
+	if err != nil {
+		return r, fmt.Errorf("cannot learn where the coverage of %s %s ends: %w", key.venue, key.symbol, err)
+	}
+	for i := range res.Len() {
+		for s := range event.NumStreams {
+			if res.Text(i, "stream") == s.String() {
+				r.Ends[s], _ = res.Time(i, "ts_end")
+				r.LastTs = max(r.LastTs, r.Ends[s])
+			}
+		}
+	}
+	return r, nil
+}
+
+// An agent extends its coverage every second. One that has done so this recently
+// may be alive, and is looked at twice.
+const (
+	aliveNs   = int64(30 * time.Second)
+	watchTime = 4 * time.Second
+)
+
+// refuseSecond fails if another agent is writing one of our symbols into this
+// database: both would call the same instants verified.
+func (a *Agent) refuseSecond(ctx context.Context) error {
+	recent := func() (map[instrumentKey][2]string, error) {
+		res, err := a.db.Query(ctx, fmt.Sprintf("SELECT venue, symbol, last(agent) agent, max(ts_end) ts_end FROM coverage WHERE ts_end > %d::timestamp_ns GROUP BY venue, symbol", a.clock.NowNs()-aliveNs))
+		if err != nil {
+			return nil, fmt.Errorf("cannot look for another agent: %w", err)
+		}
+		found := map[instrumentKey][2]string{}
+		for i := range res.Len() {
+			key := instrumentKey{res.Text(i, "venue"), res.Text(i, "symbol")}
+			found[key] = [2]string{res.Text(i, "agent"), res.Text(i, "ts_end")}
+		}
+		return found, nil
+	}
+	first, err := recent()
+	if err != nil {
+		return err
+	}
+	suspected := false
+	for _, name := range a.cfg.VenueNames() {
+		for _, s := range a.cfg.Venues[name].Symbols {
+			_, ok := first[instrumentKey{name, s}]
+			suspected = suspected || ok
+		}
+	}
+	if !suspected {
+		return nil
+	}
+	a.log.Info("coverage of our symbols was extended a moment ago; looking whether another agent is alive", "for", watchTime)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(watchTime):
+	}
+	second, err := recent()
+	if err != nil {
+		return err
+	}
+	for _, name := range a.cfg.VenueNames() {
+		for _, s := range a.cfg.Venues[name].Symbols {
+			key := instrumentKey{name, s}
+			if now, ok := second[key]; ok && now[1] != first[key][1] {
+				return fmt.Errorf("agent %s is recording %s %s into this database; stop it, or record another symbol or into another database", now[0], name, s)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,41 @@
+package agent
+
+import (
+	"context"
+	"io"
+	"log/slog"
+
+	"deeptape/cmd/config"
+	"deeptape/hotpath/event"
+	"deeptape/ilp/qdb"
+	"deeptape/ilp/verify"
+	"deeptape/venues/feed"
+)
+
+// Verify checks the database by itself and, if asked, against the journal.
+func Verify(ctx context.Context, cfg config.Config, withJournal bool, from, to int64, log *slog.Logger, progress io.Writer) (*verify.Report, error) {
+	conf, err := qdb.ParseConf(cfg.QuestDB)
+	if err != nil {
+		return nil, err
+	}
+	db := qdb.Open(conf)
+	opt := verify.Options{From: from, To: to}
+	report, err := verify.Database(ctx, db, opt, progress)
+	if err != nil || !withJournal {
+		return report, err
+	}
+	derive := func(want func(venue, symbol string) bool, emit func(inst event.Instrument, rec []byte) error) error {
+		r, in, err := openJournal(cfg.Journal.Dir, log)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		return deriveAll(feed.NewDerivation(in), want, emit)
+	}
+	against, err := verify.Journal(ctx, db, opt, derive, progress)
+	if err != nil {
+		return nil, err
+	}
+	report.Merge(against)
+	return report, nil
+}
