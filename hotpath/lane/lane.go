@@ -9,13 +9,30 @@
 // and one wish travel backwards.
 //
 // A lane must never block its owner and never drop a row: every row of an input
-// is either in the ring, or its input lies in [deferred_from, live_from).
+// is either in the ring, or its input lies in an episode [deferred_from, live_from).
 //
-// Invariants: positions count a feed's inputs and only grow. deferred_from <=
-// live_from' < deferred_from' <= ... : an episode of deferral ends only at an
-// input that the deliverer, having caught up, has asked for. A row in the ring
-// belongs to no input at or after deferred_from and before live_from, except rows
-// of the input deferred_from itself that found room before the first that did not.
+// How an episode goes. The owner finds no room for a row of the input D, publishes
+// deferred_from = D, and puts nothing into the ring from then on. The deliverer
+// empties the ring, sees D, and derives from D on out of the journal. At the
+// journal's end it wishes the episode D to end. The owner, beginning its next
+// input L, finds the wish, publishes live_from = L, and uses the ring again. The
+// deliverer derives up to L and goes back to the ring.
+//
+// Three races that shaped this. The journal may hold an input that the owner has
+// not begun, so that nobody knows yet whether its rows will be in the ring: Turn
+// says so, and the deliverer waits. The wish names its episode: one that comes
+// late, when the owner has gone live already, must not end the next episode
+// before the deliverer has entered it. And the next episode may begin in the very
+// input in which the last one ended, D' = L: live_from = deferred_from means
+// deferring.
+//
+// Invariants: positions count a feed's inputs, from 1, and only grow.
+// deferred_from < live_from <= next deferred_from < ...: an episode ends only
+// after the deliverer, having entered it, has asked for that. A row in the ring
+// belongs to no input of an episode, except rows of the input deferred_from itself
+// that found room before the first that did not. A row that Peek shows is in the
+// journal file, and its owner has done with its input: whatever the owner counts
+// about it has been published.
 package lane
 
 import (
@@ -49,12 +66,13 @@ type Lane struct {
 	// Owner side.
 	pos       uint64
 	deferring bool
+	from      uint64 // what deferredFrom holds
 
 	_ [128]byte
 
 	derived      atomic.Uint64 // owner: rows of inputs up to here are in the ring or deferred
 	deferredFrom atomic.Uint64 // owner: 0 until the first deferral
-	liveFrom     atomic.Uint64 // owner: where the last episode ended
+	liveFrom     atomic.Uint64 // owner: 0, or where the last episode that is over ended
 
 	_ [128]byte
 
@@ -63,9 +81,10 @@ type Lane struct {
 	_ [128]byte
 
 	acked    atomic.Uint64 // deliverer: rows of inputs up to here are in QuestDB
-	wantLive atomic.Bool   // deliverer sets, owner clears
+	wantLive atomic.Uint64 // deliverer: deferred_from of the episode that it wants to end
 
 	// Deliverer side.
+	visible      uint64 // inputs up to here were written and derived when last looked
 	taken        uint64 // position of the last record taken from the ring
 	takenRecords int    // how many records of it
 	episode      uint64 // deferred_from of the last episode that has been entered
@@ -89,10 +108,9 @@ func (l *Lane) StartAt(pos uint64) {
 // Begin starts the rows of the input at pos. Owner only.
 func (l *Lane) Begin(pos uint64) {
 	l.pos = pos
-	if l.deferring && l.wantLive.Load() {
+	if l.deferring && l.wantLive.Load() == l.from {
 		l.deferring = false
 		l.liveFrom.Store(pos)
-		l.wantLive.Store(false)
 	}
 }
 
@@ -110,15 +128,16 @@ func (l *Lane) Claim(n int) []byte {
 			return b
 		}
 	}
-	l.deferring = true
-	l.deferredFrom.Store(l.pos)
+	l.deferring, l.from = true, l.pos
+	l.deferredFrom.Store(l.from)
 	return nil
 }
 
 // Commit publishes the record that was claimed. Owner only.
 func (l *Lane) Commit() { l.rows.Commit() }
 
-// End publishes that all rows of the input at Begin's pos are on their way. Owner only.
+// End publishes that all rows of the input at Begin's pos are on their way. What
+// the owner counts must be published before. Owner only.
 func (l *Lane) End() { l.derived.Store(l.pos) }
 
 // Close says that no input follows. Owner only.
@@ -141,18 +160,27 @@ func (l *Lane) Written() uint64 { return l.written.Load() }
 func (l *Lane) Acked() uint64   { return l.acked.Load() }
 
 // Deferring says whether an episode of deferral is under way. Any goroutine.
-func (l *Lane) Deferring() bool { return l.deferredFrom.Load() > l.liveFrom.Load() }
+func (l *Lane) Deferring() bool {
+	live := l.liveFrom.Load() // first: it never passes a deferredFrom that is read later and not over
+	from := l.deferredFrom.Load()
+	return from != 0 && from >= live
+}
 
 // RowBytes is what lies in the row ring, RowHighWaterBytes the most so far.
 func (l *Lane) RowBytes() int          { return l.rows.UsedBytes() + l.rows.OwnedBytes() }
 func (l *Lane) RowHighWaterBytes() int { return l.rows.HighWaterBytes() }
 
-// Peek returns the next row record whose input is in the journal file, or nil.
-// Borrowed until Release. Deliverer only.
+// Peek returns the next row record whose input is in the journal file and done with
+// by its owner, or nil. Borrowed until Release. Deliverer only.
 func (l *Lane) Peek() []byte {
 	b := l.rows.Peek()
-	if b == nil || event.RecordPos(b) > l.written.Load() {
+	if b == nil {
 		return nil
+	}
+	if pos := event.RecordPos(b); pos > l.visible {
+		if l.visible = min(l.written.Load(), l.derived.Load()); pos > l.visible {
+			return nil
+		}
 	}
 	return b
 }
@@ -169,7 +197,8 @@ func (l *Lane) Release() {
 
 // Episode tells the deliverer, once the ring is empty, whether it must catch up:
 // from the input at from on, without its first skip records, which it has had.
-// The answer is given once an episode. Deliverer only.
+// Until the episode is over (see Turn, CaughtUp) it leaves the ring alone. The
+// answer is given once an episode. Deliverer only.
 func (l *Lane) Episode() (from uint64, skip int, ok bool) {
 	from = l.deferredFrom.Load()
 	if from == l.episode || l.rows.Peek() != nil {
@@ -182,18 +211,43 @@ func (l *Lane) Episode() (from uint64, skip int, ok bool) {
 	return from, skip, true
 }
 
-// WantLive asks the owner to go live again at its next input. Deliverer only.
-func (l *Lane) WantLive() {
-	if l.Deferring() {
-		l.wantLive.Store(true)
+// Turn says where the rows of an input are, in an episode.
+type Turn uint8
+
+const (
+	NotYet   Turn = iota // the owner has not done with this input: ask again
+	Deferred             // they are to be derived
+	Live                 // in the ring, like those of all later inputs: the episode is over
+)
+
+// Turn tells where the rows of the input at pos are, whose first record has come
+// out of the journal in this episode. Deliverer only.
+func (l *Lane) Turn(pos uint64) Turn {
+	// First: an owner that has done with pos has published before whether it went
+	// live there.
+	if pos > l.derived.Load() {
+		return NotYet
 	}
+	if live := l.liveFrom.Load(); live > l.episode && pos >= live {
+		return Live
+	}
+	return Deferred
 }
 
-// CaughtUp says whether an episode entered at from has ended, and at which input:
-// rows of that input and later ones are in the ring. Deliverer only.
-func (l *Lane) CaughtUp() (liveFrom uint64, ok bool) {
-	liveFrom = l.liveFrom.Load()
-	return liveFrom, liveFrom > l.episode
+// CaughtUp is asked when the journal holds no more for now and all rows of the
+// inputs up to pos have been derived. True: the episode is over, the rest is in the
+// ring. False: the owner has been asked to go live, and the journal will hold more.
+// Deliverer only.
+func (l *Lane) CaughtUp(pos uint64) bool {
+	closed := l.rows.Closed() // first: from then on nothing below changes
+	if live := l.liveFrom.Load(); live > l.episode {
+		return pos+1 >= live
+	}
+	if closed && pos >= l.derived.Load() {
+		return true
+	}
+	l.wantLive.Store(l.episode)
+	return false
 }
 
 // Empty says that the row ring holds nothing, written or not. Deliverer only.

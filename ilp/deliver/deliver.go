@@ -127,6 +127,7 @@ type laneState struct {
 
 	source    Source // not nil: catching up
 	sourceDir directory
+	held      []byte // what it gave last and has not been taken; borrowed from it
 	skipTo    uint64 // records of inputs before this have been delivered
 	skip      int    // and so many of that input's
 }
@@ -350,9 +351,6 @@ func (d *Deliverer) take(ls *laneState) (worked bool, err error) {
 		ls.encoded = max(ls.encoded, pos-1)
 		worked = true
 	}
-	if !ls.l.Empty() {
-		return worked, nil
-	}
 	if from, skip, ok := ls.l.Episode(); ok {
 		source, err := d.opt.Derive(ls.l.Feed)
 		if err != nil {
@@ -364,7 +362,7 @@ func (d *Deliverer) take(ls *laneState) (worked bool, err error) {
 		d.opt.Log.Info("catching up from the journal", "feed", ls.l.Feed, "from_input", from)
 		return true, nil
 	}
-	if !ls.l.Deferring() {
+	if ls.l.Empty() && !ls.l.Deferring() {
 		ls.encoded = max(ls.encoded, derived)
 	}
 	return worked, nil
@@ -372,54 +370,56 @@ func (d *Deliverer) take(ls *laneState) (worked bool, err error) {
 
 // catchUp takes derived rows until the point from which the ring has them.
 func (d *Deliverer) catchUp(ls *laneState) (worked bool, err error) {
-	liveFrom, ended := ls.l.CaughtUp()
 	for range lanePassRecords {
 		if !d.roomForAny() {
 			return worked, nil
 		}
-		rec, err := ls.source.Next()
-		if errors.Is(err, io.EOF) {
-			ls.encoded = max(ls.encoded, min(ls.source.Pos(), ls.l.Written()))
-			if ended && ls.source.Pos() >= liveFrom-1 {
-				return true, d.goLive(ls, liveFrom)
+		if ls.held == nil {
+			ls.held, err = ls.source.Next()
+			if errors.Is(err, io.EOF) {
+				ls.encoded = max(ls.encoded, min(ls.source.Pos(), ls.l.Derived()))
+				if !ls.l.CaughtUp(ls.source.Pos()) {
+					return worked, nil
+				}
+				d.goLive(ls)
+				return true, nil
 			}
-			if ls.l.Closed() && ls.source.Pos() >= ls.l.Derived() {
-				return true, d.goLive(ls, ls.source.Pos()+1)
+			if err != nil {
+				return worked, fmt.Errorf("cannot derive deferred rows of feed %d: %w", ls.l.Feed, err)
 			}
-			ls.l.WantLive()
-			return worked, nil
+		}
+		pos := event.RecordPos(ls.held)
+		switch {
+		case pos < ls.skipTo:
+			err = d.learn(&ls.sourceDir, ls.held)
+		case pos == ls.skipTo && ls.skip > 0:
+			ls.skip--
+			err = d.learn(&ls.sourceDir, ls.held)
+		default:
+			ls.encoded = max(ls.encoded, pos-1)
+			switch ls.l.Turn(pos) {
+			case lane.NotYet:
+				return worked, nil
+			case lane.Live:
+				d.goLive(ls)
+				return true, nil
+			}
+			err = d.encode(ls, &ls.sourceDir, ls.held)
 		}
 		if err != nil {
-			return worked, fmt.Errorf("cannot derive deferred rows of feed %d: %w", ls.l.Feed, err)
-		}
-		pos := event.RecordPos(rec)
-		if ended && pos >= liveFrom {
-			return true, d.goLive(ls, liveFrom)
-		}
-		worked = true
-		if pos < ls.skipTo || pos == ls.skipTo && ls.skip > 0 {
-			if pos == ls.skipTo {
-				ls.skip--
-			}
-			if err := d.learn(&ls.sourceDir, rec); err != nil {
-				return worked, err
-			}
-			continue
-		}
-		if err := d.encode(ls, &ls.sourceDir, rec); err != nil {
 			return worked, err
 		}
-		ls.encoded = max(ls.encoded, pos-1)
+		ls.held, worked = nil, true
 	}
 	return worked, nil
 }
 
-func (d *Deliverer) goLive(ls *laneState, liveFrom uint64) error {
+// goLive ends a catch-up. The derivation knows every instrument up to here; the
+// ring never had the instruments of the inputs that were deferred.
+func (d *Deliverer) goLive(ls *laneState) {
 	ls.source.Close()
-	ls.source = nil
-	ls.encoded = max(ls.encoded, liveFrom-1)
-	d.opt.Log.Info("caught up", "feed", ls.l.Feed, "live_from_input", liveFrom)
-	return nil
+	d.opt.Log.Info("caught up", "feed", ls.l.Feed, "to_input", ls.encoded)
+	ls.dir, ls.source, ls.sourceDir, ls.held = ls.sourceDir, nil, nil, nil
 }
 
 // roomForAny: a record may go to any table, so every table needs a batch.
@@ -482,7 +482,7 @@ func (d *Deliverer) idle() bool {
 func (d *Deliverer) leftBehind() error {
 	var inputs uint64
 	for _, ls := range d.lanes {
-		inputs += ls.l.Derived() - ls.l.Acked()
+		inputs += ls.l.Derived() - min(ls.l.Derived(), ls.l.Acked())
 	}
 	if inputs == 0 && d.slow.idle() {
 		return nil
