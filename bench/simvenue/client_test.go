@@ -46,6 +46,7 @@ func dial(t *testing.T, s *Server, path string) *client {
 // next returns the next frame, whatever it is.
 func (c *client) next(within time.Duration) (ws.Frame, error) {
 	c.sock.SetReadDeadline(time.Now().Add(within))
+	//lint:ignore SA1019 the peer is our own server
 	return ws.ReadFrame(c.r)
 }
 

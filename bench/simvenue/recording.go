@@ -52,7 +52,6 @@ func readRecording(s *Server, path string) (*feed, error) {
 		events  []*event
 		p       fastjson.Parser
 		inner   fastjson.Parser
-		rest    []int // indexes of events that are REST bodies
 		restURL = map[int]string{}
 		digits  = map[string]*digitCount{}
 		at      int64
@@ -78,7 +77,6 @@ func readRecording(s *Server, path string) (*feed, error) {
 				f.skipped++
 				continue
 			}
-			rest = append(rest, len(events))
 			restURL[len(events)] = dir
 			events = append(events, &event{atNs: at, kind: kindSnapshot, bare: line})
 			continue

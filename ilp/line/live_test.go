@@ -8,11 +8,11 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"strconv"
 	"testing"
 	"time"
 
+	"deeptape/cmd/localdb/dbtest"
 	"deeptape/ilp/line/linetest"
 	"deeptape/ilp/qdb"
 	"deeptape/ilp/schema"
@@ -21,10 +21,7 @@ import (
 // What a real QuestDB stored, read back through SQL, is what the records said.
 // It is the only oracle for arrays, nulls and nanoseconds.
 func TestLive(t *testing.T) {
-	addr := os.Getenv("DEEPTAPE_TEST_QUESTDB")
-	if addr == "" {
-		t.Skip("set DEEPTAPE_TEST_QUESTDB=host:port to run this against a real QuestDB (it empties deeptape's tables there)")
-	}
+	addr := dbtest.Start(t)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	db := qdb.Open(qdb.Conf{Addr: addr})

@@ -9,11 +9,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"deeptape/cmd/localdb/dbtest"
 )
 
 // fake starts a server that answers every request with h.
@@ -246,12 +247,9 @@ func writeCSV(s string) string {
 	return b.String() + `"`
 }
 
-// live opens the QuestDB that the environment names.
+// live opens the QuestDB of this test process.
 func live(t *testing.T) *DB {
-	addr := os.Getenv("DEEPTAPE_TEST_QUESTDB")
-	if addr == "" {
-		t.Skip("set DEEPTAPE_TEST_QUESTDB=host:port to run this against a real QuestDB")
-	}
+	addr := dbtest.Start(t)
 	db := Open(Conf{Addr: addr})
 	t.Cleanup(db.Close)
 	return db

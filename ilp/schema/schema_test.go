@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"deeptape/cmd/localdb/dbtest"
 	"deeptape/ilp/qdb"
 )
 
@@ -76,13 +77,10 @@ func TestShapes(t *testing.T) {
 	}
 }
 
-// live opens the QuestDB that the environment names, and removes everything that
+// live opens the QuestDB of this test process, and removes everything that
 // has a name of ours.
 func live(t *testing.T) (context.Context, *qdb.DB) {
-	addr := os.Getenv("DEEPTAPE_TEST_QUESTDB")
-	if addr == "" {
-		t.Skip("set DEEPTAPE_TEST_QUESTDB=host:port to run this against a real QuestDB (it drops deeptape's tables there)")
-	}
+	addr := dbtest.Start(t)
 	db := qdb.Open(qdb.Conf{Addr: addr})
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(func() { cancel(); db.Close() })

@@ -8,12 +8,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"deeptape/cmd/localdb/dbtest"
 	"deeptape/ilp/qdb"
 	"deeptape/ilp/schema"
 )
@@ -188,12 +188,9 @@ func TestBodyIsReleased(t *testing.T) {
 	}
 }
 
-// live opens the QuestDB that the environment names, with empty tables.
+// live opens the QuestDB of this test process, with empty tables.
 func live(t *testing.T) (context.Context, *qdb.DB) {
-	addr := os.Getenv("DEEPTAPE_TEST_QUESTDB")
-	if addr == "" {
-		t.Skip("set DEEPTAPE_TEST_QUESTDB=host:port to run this against a real QuestDB (it empties deeptape's tables there)")
-	}
+	addr := dbtest.Start(t)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	db := qdb.Open(qdb.Conf{Addr: addr})
 	t.Cleanup(func() { cancel(); db.Close() })

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// RestOptions; zero values mean the defaults.
+// RestOptions of a Rest; zero values mean the defaults.
 type RestOptions struct {
 	Clock            Clock          // default: NewClock()
 	Timeout          time.Duration  // of a whole Get, body included; default 30 s
