@@ -249,6 +249,7 @@ func (s *journalSymbol) finish() error {
 		s.rep.notChecked("the journal knows nothing of this instrument: all its rows lie outside the journal")
 		return nil
 	}
+	s.rep.journal = true
 	for _, rest := range []func() error{s.book.finish, s.top.finish, s.quotes.finish, s.trades.finish} {
 		if err := rest(); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 
 	"deeptape/hotpath/event"
 )
@@ -89,6 +90,8 @@ type SymbolReport struct {
 	FoundTotal int        `json:"findings_total"`
 
 	listed  map[string]int
+	unseen  []string              // not checked either, unless the rows are compared with a journal
+	journal bool                  // they were
 	partial [event.NumStreams]int // intervals that reach out of the options' time
 }
 
@@ -114,6 +117,12 @@ func (r *SymbolReport) notChecked(format string, args ...any) {
 	r.NotChecked = append(r.NotChecked, fmt.Sprintf(format, args...))
 }
 
+// leaveToJournal says what only a comparison with the journal can check.
+func (r *SymbolReport) leaveToJournal(format string, args ...any) {
+	r.notChecked(format, args...)
+	r.unseen = append(r.unseen, r.NotChecked[len(r.NotChecked)-1])
+}
+
 // Report is the outcome of Database, of Journal, or of both.
 type Report struct {
 	Symbols []*SymbolReport `json:"symbols"`
@@ -131,7 +140,8 @@ func (r *Report) Found() int {
 // OK says that nothing was found.
 func (r *Report) OK() bool { return r.Found() == 0 }
 
-// Merge adds what other says, symbol by symbol.
+// Merge adds what other says, symbol by symbol. What the journal has checked is no
+// longer called unchecked.
 func (r *Report) Merge(other *Report) {
 	for _, o := range other.Symbols {
 		var mine *SymbolReport
@@ -146,6 +156,9 @@ func (r *Report) Merge(other *Report) {
 		}
 		if mine.Streams == nil {
 			mine.Streams = o.Streams
+		}
+		if o.journal {
+			mine.NotChecked = slices.DeleteFunc(mine.NotChecked, func(text string) bool { return slices.Contains(mine.unseen, text) })
 		}
 		mine.Proven = append(mine.Proven, o.Proven...)
 		mine.NotChecked = append(mine.NotChecked, o.NotChecked...)
