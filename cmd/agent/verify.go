@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"slices"
 
 	"deeptape/cmd/config"
 	"deeptape/hotpath/event"
@@ -12,14 +13,17 @@ import (
 	"deeptape/venues/feed"
 )
 
-// Verify checks the database by itself and, if asked, against the journal.
+// Verify checks the database, for the configured symbols or else for all, by itself and, if asked, against the journal.
 func Verify(ctx context.Context, cfg config.Config, withJournal bool, from, to int64, log *slog.Logger, progress io.Writer) (*verify.Report, error) {
 	conf, err := qdb.ParseConf(cfg.QuestDB)
 	if err != nil {
 		return nil, err
 	}
 	db := qdb.Open(conf)
-	opt := verify.Options{From: from, To: to}
+	opt := verify.Options{From: from, To: to, TopLevels: cfg.TopLevels}
+	if len(cfg.VenueNames()) > 0 {
+		opt.Want = func(venue, symbol string) bool { return slices.Contains(cfg.Venues[venue].Symbols, symbol) }
+	}
 	report, err := verify.Database(ctx, db, opt, progress)
 	if err != nil || !withJournal {
 		return report, err

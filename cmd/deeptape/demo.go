@@ -171,9 +171,6 @@ func prove(ctx context.Context, cfg config.Config, st agent.Status, log *slog.Lo
 	}
 	fmt.Println()
 	for _, l := range st.Latency {
-		if l.Stage == "venue_to_read" {
-			continue // the simulated venue's clock runs on its own market's time
-		}
 		fmt.Printf("latency  %-28s p50 %10s  p99 %10s  max %10s\n", l.Stage, time.Duration(l.P50Ns), time.Duration(l.P99Ns), time.Duration(l.MaxNs))
 	}
 	f := st.Frames

@@ -58,7 +58,8 @@ func (c *simCmd) start() (*simvenue.Server, error) {
 			}
 			symbols = append(symbols, strings.Split(strings.ToUpper(list), ",")...)
 		}
-		spec := world.Spec{}
+		// The seed makes the market; its venue's clock is ours, or latencies would mean nothing.
+		spec := world.Spec{StartNs: time.Now().UnixNano()}
 		if len(symbols) > 0 {
 			spec.Symbols = world.Symbols(symbols...)
 		}
