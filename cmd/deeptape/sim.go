@@ -10,6 +10,7 @@ import (
 
 	"deeptape/bench/simvenue"
 	"deeptape/bench/world"
+	"deeptape/cmd/config"
 )
 
 type simCmd struct {
@@ -18,6 +19,7 @@ type simCmd struct {
 	Seed    uint64        `help:"Seed of the made market." default:"1"`
 	Speed   float64       `help:"How many times faster than the recording or the market; 0: as fast as can be taken." default:"1"`
 	Faults  string        `placeholder:"NAME@N[:SYMBOL],…" help:"drop, duplicate, reorder, disconnect, stall, stale-snapshot, 429: at the N-th book update, or the N-th snapshot request."`
+	Start   string        `placeholder:"TIME" help:"What the made market's clock shows at its start, RFC 3339; default: now. The same seed and start make the same bytes."`
 	For     time.Duration `placeholder:"1m" help:"Let the made market end after this much of its own time."`
 	Addr    string        `help:"Address to serve on." default:"127.0.0.1:0"`
 }
@@ -60,6 +62,11 @@ func (c *simCmd) start() (*simvenue.Server, error) {
 		}
 		// The seed makes the market; its venue's clock is ours, or latencies would mean nothing.
 		spec := world.Spec{StartNs: time.Now().UnixNano()}
+		if c.Start != "" {
+			if spec.StartNs, err = config.Time(c.Start, time.Now()); err != nil {
+				return nil, usageError{fmt.Errorf("--start: %w", err)}
+			}
+		}
 		if len(symbols) > 0 {
 			spec.Symbols = world.Symbols(symbols...)
 		}
