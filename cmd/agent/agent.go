@@ -72,6 +72,7 @@ type Agent struct {
 	deliverer *deliver.Deliverer
 	pastRuns  *past
 	ackedMu   sync.Mutex // of the file of acknowledged positions
+	anchors   anchors
 	status    atomic.Pointer[statusServer]
 }
 
@@ -83,6 +84,7 @@ func New(ctx context.Context, opt Options) (_ *Agent, err error) {
 		a.opt.Lane = DefaultLane
 	}
 	a.started = a.clock.NowNs()
+	a.anchors = anchors{fs: a.fs, dir: a.cfg.Journal.Dir, known: map[uint64]map[uint16]uint64{}}
 	host, _ := os.Hostname()
 	a.name = fmt.Sprintf("%s/%d", host, os.Getpid())
 	if len(a.cfg.VenueNames()) == 0 {
@@ -103,7 +105,7 @@ func New(ctx context.Context, opt Options) (_ *Agent, err error) {
 	if err = a.openDB(ctx); err != nil {
 		return nil, err
 	}
-	if a.pastRuns, err = readPast(a.fs, a.cfg.Journal.Dir, recovery); err != nil {
+	if a.pastRuns, err = readPast(a.fs, a.cfg.Journal.Dir, recovery, &a.anchors); err != nil {
 		return nil, err
 	}
 	if err = a.plan(ctx); err != nil {
@@ -296,6 +298,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		delivered <- nil
 	}
 	go a.keepAcked(deliverCtx)
+	go a.keepWithinLimits(deliverCtx)
+	defer context.AfterFunc(ctx, func() { a.journaler.stopping.Store(true) })()
 	var wg sync.WaitGroup
 	errs := make([]error, len(a.sessions))
 	for i, s := range a.sessions {

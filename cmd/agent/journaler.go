@@ -31,9 +31,19 @@ type journaler struct {
 	// closedNs is when a commit first failed after every lane had closed.
 	closedNs int64
 
-	trouble atomic.Pointer[string] // why nothing can be written at present
-	bytes   atomic.Uint64
-	records atomic.Uint64
+	// Segments and keyframes: when a new segment begins, every lane is asked for a
+	// keyframe, in turns over turnsNs.
+	segment uint64
+	hour    int64
+	turnNs  int64 // when the turns began, 0: none under way
+	asked   int   // lanes that have been asked
+
+	removeBefore atomic.Uint64          // segments before this may go
+	full         atomic.Pointer[string] // why the journal must not grow
+	stopping     atomic.Bool            // what is on its way is written all the same
+	trouble      atomic.Pointer[string] // why nothing can be written at present
+	bytes        atomic.Uint64
+	records      atomic.Uint64
 }
 
 type waiting struct {
@@ -54,13 +64,21 @@ func newJournaler(w *journal.Writer, lanes []*lane.Lane, bell, deliverBell *ring
 	return &journaler{w: w, lanes: lanes, bell: bell, deliverBell: deliverBell, syncEvery: syncEvery, clock: clock, log: log, taken: make([]uint64, len(lanes))}
 }
 
+const (
+	hourNs  = int64(time.Hour)
+	turnsNs = int64(time.Minute)
+)
+
 // run writes until every lane is closed and empty.
 func (j *journaler) run() error {
 	j.syncNs = j.clock.NowNs()
+	j.hour = j.syncNs / hourNs
+	j.segment = j.w.Position().Segment
 	for {
 		closed := j.allClosed() // before the last look at the rings
 		worked := j.take()
 		now := j.clock.NowNs()
+		j.turns(now)
 		switch {
 		case j.w.PendingBytes() >= groupBytes, len(j.waiting) > 0 && (now-j.firstNs >= groupNs || closed && !worked):
 			if !j.commit() {
@@ -96,6 +114,48 @@ func (j *journaler) run() error {
 	}
 }
 
+// turns begins a new segment at each hour, asks for the keyframes that a new
+// segment needs, and removes the segments that may go.
+func (j *journaler) turns(now int64) {
+	if hour := now / hourNs; hour != j.hour {
+		j.hour = hour
+		if err := j.w.Rotate(); err != nil {
+			j.fail("cannot begin a new journal segment", err)
+		}
+	}
+	if s := j.w.Position().Segment; s != j.segment {
+		j.segment, j.turnNs, j.asked = s, now, 0
+	}
+	for j.turnNs != 0 && now-j.turnNs >= turnsNs*int64(j.asked)/int64(len(j.lanes)) {
+		j.lanes[j.asked].AskKeyframe()
+		if j.asked++; j.asked == len(j.lanes) {
+			j.turnNs = 0
+		}
+	}
+	if before := j.removeBefore.Swap(0); before != 0 {
+		n, err := j.w.RemoveBefore(before)
+		if err != nil {
+			j.fail("cannot remove old journal segments", err)
+		}
+		if n > 0 {
+			j.log.Info("removed journal segments that QuestDB has acknowledged", "segments", n)
+		}
+	}
+}
+
+// setFull says why the journal must not grow, or "" if it may.
+func (j *journaler) setFull(why string) {
+	if why == "" {
+		if j.full.Swap(nil) != nil {
+			j.log.Info("the journal may grow again")
+		}
+		return
+	}
+	if j.full.Swap(&why) == nil {
+		j.log.Error(why)
+	}
+}
+
 // stoppedNs is when all lanes were first seen closed.
 func (j *journaler) stoppedNs(now int64) int64 {
 	if j.closedNs == 0 {
@@ -115,6 +175,9 @@ func (j *journaler) allClosed() bool {
 
 // take appends what the lanes hold, up to one group.
 func (j *journaler) take() (worked bool) {
+	if j.full.Load() != nil && !j.stopping.Load() {
+		return false
+	}
 	for i, l := range j.lanes {
 		for j.w.PendingBytes() < groupBytes {
 			rec := l.Inputs.Peek()
@@ -176,6 +239,9 @@ func (j *journaler) fail(what string, err error) {
 // Trouble is why the journal cannot be written, or "".
 func (j *journaler) Trouble() string {
 	if t := j.trouble.Load(); t != nil {
+		return *t
+	}
+	if t := j.full.Load(); t != nil {
 		return *t
 	}
 	return ""

@@ -25,9 +25,9 @@ type past struct {
 	resume map[instrumentKey]feed.Resume
 }
 
-// readPast derives the journal once. The acknowledged positions are a hint from a
+// readPast derives the end of the journal, from the last keyframes on. The acknowledged positions are a hint from a
 // file: starting earlier than they say is harmless.
-func readPast(fs journal.FS, dir string, rec journal.Recovery) (*past, error) {
+func readPast(fs journal.FS, dir string, rec journal.Recovery, anchors *anchors) (*past, error) {
 	p := &past{pos: map[uint16]uint64{}, acked: map[uint16]uint64{}, resume: map[instrumentKey]feed.Resume{}}
 	for _, f := range rec.Feeds {
 		p.pos[f.Feed] = f.Pos
@@ -46,7 +46,11 @@ func readPast(fs journal.FS, dir string, rec journal.Recovery) (*past, error) {
 			}
 		}
 	}
-	r := journal.NewReader(fs, dir, journal.Position{})
+	from, err := anchors.startOf(p.pos)
+	if err != nil {
+		return nil, fmt.Errorf("cannot find where the last run began in journal %q: %w", dir, err)
+	}
+	r := journal.NewReader(fs, dir, from)
 	defer r.Close()
 	d := feed.NewDerivation(quiet{r})
 	for {
@@ -138,7 +142,17 @@ func (a *Agent) deliverPast(ctx context.Context) error {
 		return nil
 	}
 	a.log.Info("delivering what an earlier run left behind", "inputs", behind)
-	r := journal.NewReader(a.fs, a.cfg.Journal.Dir, journal.Position{})
+	after := map[uint16]uint64{}
+	for f, pos := range a.pastRuns.pos {
+		if a.pastRuns.acked[f] < pos {
+			after[f] = a.pastRuns.acked[f]
+		}
+	}
+	from, err := a.anchors.startOf(after)
+	if err != nil {
+		return fmt.Errorf("cannot find what an earlier run left behind: %w", err)
+	}
+	r := journal.NewReader(a.fs, a.cfg.Journal.Dir, from)
 	defer r.Close()
 	n, err := Replay(ctx, ReplayOptions{
 		DB: a.conf, Agent: a.name, Log: a.log, Dir: a.cfg.Journal.Dir, Prepare: a.prepareDB,

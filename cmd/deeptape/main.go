@@ -46,6 +46,7 @@ func main() {
 		kong.Name("deeptape"),
 		kong.Description("Records every change of order books into QuestDB, and proves what it recorded."),
 		kong.Vars{"dbdir": localdb.DefaultDir()},
+		kong.WithHyphenPrefixedParameters(true), // --from -1h
 		kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Exit(func(code int) {

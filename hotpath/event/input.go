@@ -10,18 +10,19 @@ import (
 type InputKind uint8
 
 const (
-	InputRun     InputKind = 1 // start of a run of one feed; Data: JSON feed.Config
-	InputStop    InputKind = 2 // clean end of a run of one feed; no data
-	InputConnect InputKind = 3 // a connection is up; Line says which, Aux counts connections of the feed
-	InputClose   InputKind = 4 // a connection is gone; Data: the reason as text
-	InputFrame   InputKind = 5 // one text message, reassembled; Data: its bytes
-	InputRest    InputKind = 6 // a REST answer; Aux: RestAux; Data: body, or the error text if the status is 0
-	InputCommand InputKind = 7 // a text that we sent; Data: its bytes
-	InputTick    InputKind = 8 // the feed's timer fired (once a second); no data
-	InputLoss    InputKind = 9 // Aux frames could not be journalled and were dropped; Ts of the last of them, Data: 8 bytes, Ts of the first
+	InputRun      InputKind = 1  // start of a run of one feed; Data: JSON feed.Config
+	InputStop     InputKind = 2  // clean end of a run of one feed; no data
+	InputConnect  InputKind = 3  // a connection is up; Line says which, Aux counts connections of the feed
+	InputClose    InputKind = 4  // a connection is gone; Data: the reason as text
+	InputFrame    InputKind = 5  // one text message, reassembled; Data: its bytes
+	InputRest     InputKind = 6  // a REST answer; Aux: RestAux; Data: body, or the error text if the status is 0
+	InputCommand  InputKind = 7  // a text that we sent; Data: its bytes
+	InputTick     InputKind = 8  // the feed's timer fired (once a second); no data
+	InputLoss     InputKind = 9  // Aux frames could not be journalled and were dropped; Ts of the last of them, Data: 8 bytes, Ts of the first
+	InputKeyframe InputKind = 10 // all that the feed's machine knows; Data: see venues/feed
 )
 
-var inputNames = [...]string{"?", "run", "stop", "connect", "close", "frame", "rest", "command", "tick", "loss"}
+var inputNames = [...]string{"?", "run", "stop", "connect", "close", "frame", "rest", "command", "tick", "loss", "keyframe"}
 
 func (k InputKind) String() string {
 	if int(k) < len(inputNames) {

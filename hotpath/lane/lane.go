@@ -76,7 +76,8 @@ type Lane struct {
 
 	_ [128]byte
 
-	written atomic.Uint64 // journal writer: inputs up to here are in the file
+	written   atomic.Uint64 // journal writer: inputs up to here are in the file
+	keyframes atomic.Uint64 // journal writer: how many keyframes it has asked for
 
 	_ [128]byte
 
@@ -261,3 +262,10 @@ func (l *Lane) Closed() bool { return l.rows.Closed() }
 func (l *Lane) Room(n int) bool {
 	return l.rows.UsedBytes()+2*n+64 <= l.rows.Capacity() && l.rows.OwnedBytes() == 0 || l.rows.UsedBytes()+l.rows.OwnedBytes() == 0
 }
+
+// AskKeyframe asks the owner for a keyframe at its next frame boundary: a new
+// segment has begun. Journal writer only.
+func (l *Lane) AskKeyframe() { l.keyframes.Add(1) }
+
+// KeyframesAsked counts the keyframes asked for. Any goroutine.
+func (l *Lane) KeyframesAsked() uint64 { return l.keyframes.Load() }

@@ -98,7 +98,7 @@ func (d *Derivation) Next() (rec []byte, feedID uint16, err error) {
 		}
 		f := d.feeds[in.Feed]
 		if f == nil {
-			if in.Kind != event.InputRun { // the journal's beginning has been deleted
+			if in.Kind != event.InputRun && in.Kind != event.InputKeyframe { // not where a derivation can start
 				continue
 			}
 			f = &derived{}

@@ -224,10 +224,10 @@ func (m *Machine) Step(in *event.Input) error {
 	if in.Kind == event.InputRun {
 		return m.run(in)
 	}
-	if m.insts == nil {
+	if m.insts == nil && in.Kind != event.InputKeyframe {
 		return fmt.Errorf("cannot step feed %d: input %d (%s) stands before the run record", in.Feed, in.Pos, in.Kind)
 	}
-	if missing {
+	if missing && m.insts != nil {
 		m.missing()
 	}
 	switch in.Kind {
@@ -250,6 +250,10 @@ func (m *Machine) Step(in *event.Input) error {
 		m.loss(in)
 	case event.InputStop:
 		m.stop()
+	case event.InputKeyframe:
+		if err := m.keyframe(in); err != nil {
+			return err
+		}
 	}
 	m.frames.Publish()
 	m.rows.Publish()
@@ -261,12 +265,43 @@ func (m *Machine) run(in *event.Input) error {
 	if err := json.Unmarshal(in.Data, &cfg); err != nil {
 		return fmt.Errorf("cannot read run record %d of feed %d: %w", in.Pos, in.Feed, err)
 	}
-	venue, err := venues.ByName(cfg.Venue)
-	if err != nil {
+	m.dropBuffers() // of a run that was killed before its stop record
+	if err := m.setUp(cfg, in.Feed); err != nil {
 		return fmt.Errorf("cannot start the run at record %d of feed %d: %w", in.Pos, in.Feed, err)
 	}
-	m.dropBuffers() // of a run that was killed before its stop record
-	m.cfg, m.feed, m.venue, m.rules = cfg, in.Feed, venue, venue.Rules()
+	for i := range m.insts {
+		inst := &m.insts[i]
+		var resume Resume
+		if i < len(cfg.Resume) {
+			resume = cfg.Resume[i]
+		}
+		inst.lastTs = resume.LastTs
+		m.putInstrument(inst)
+		for _, iv := range resume.Unwritten {
+			of := iv.interval()
+			m.putInterval(inst, iv.Stream, &of)
+		}
+		for s := range event.NumStreams {
+			from, cause := m.now, event.CauseStart
+			if resume.Ends[s] != 0 {
+				from, cause = resume.Ends[s]+1, event.CauseStop
+			}
+			m.openGap(inst, s, cause, max(from, 1))
+		}
+		inst.stats = InstrumentStats{} // the gap before a run is not one of the run's
+	}
+	m.frames.Publish()
+	m.rows.Publish()
+	return nil
+}
+
+// setUp makes the machine that a configuration describes, with empty books.
+func (m *Machine) setUp(cfg Config, feedID uint16) error {
+	venue, err := venues.ByName(cfg.Venue)
+	if err != nil {
+		return err
+	}
+	m.cfg, m.feed, m.venue, m.rules = cfg, feedID, venue, venue.Rules()
 	m.dec = venue.NewDecoder(cfg.Instruments)
 	m.insts = make([]instrument, len(cfg.Instruments))
 	m.topNow = make([]book.Level, cfg.TopLevels)
@@ -279,28 +314,7 @@ func (m *Machine) run(in *event.Input) error {
 		for s := range inst.top {
 			inst.top[s].levels = make([]book.Level, cfg.TopLevels)
 		}
-		var resume Resume
-		if i < len(cfg.Resume) {
-			resume = cfg.Resume[i]
-		}
-		inst.lastTs = resume.LastTs
-		m.putInstrument(inst)
-		for _, iv := range resume.Unwritten {
-			m.putInterval(inst, iv.Stream, &interval{
-				state: iv.State, proof: iv.Proof, cause: iv.Cause, ts: iv.Ts, end: iv.End,
-				seqFirst: iv.SeqFirst, seqLast: iv.SeqLast, messages: iv.Messages,
-			})
-		}
-		for s := range event.NumStreams {
-			from, cause := m.now, event.CauseStart
-			if resume.Ends[s] != 0 {
-				from, cause = resume.Ends[s]+1, event.CauseStop
-			}
-			m.openGap(inst, s, cause, max(from, 1))
-		}
 	}
-	m.frames.Publish()
-	m.rows.Publish()
 	return nil
 }
 

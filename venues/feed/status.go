@@ -55,10 +55,7 @@ func (m *Machine) Resume(i int) Resume {
 		iv := &m.insts[i].streams[s]
 		r.Ends[s] = iv.end
 		if iv.changed {
-			r.Unwritten = append(r.Unwritten, Interval{
-				Stream: event.Stream(s), State: iv.state, Proof: iv.proof, Cause: iv.cause, Ts: iv.ts, End: iv.end,
-				SeqFirst: iv.seqFirst, SeqLast: iv.seqLast, Messages: iv.messages,
-			})
+			r.Unwritten = append(r.Unwritten, iv.known(event.Stream(s)))
 		}
 	}
 	return r

@@ -91,6 +91,8 @@ type Session struct {
 	sends      []string
 	commands   *wire.Budget
 	inbox      chan answer
+	keyframes  uint64 // of those that the journal has asked for, made
+	scratch    []byte
 	live       atomic.Pointer[wire.Conn] // the connection to interrupt
 	fetches    atomic.Int64              // under way
 
@@ -245,6 +247,12 @@ func (s *Session) tick() error {
 	}
 	s.nextTick = max(s.nextTick+tickNs, now+tickNs/2)
 	err := s.input(event.InputTick, now, 0, nil)
+	// A keyframe stands at a frame boundary, and is offered like any other input.
+	if asked := s.lane.KeyframesAsked(); err == nil && asked != s.keyframes {
+		s.keyframes = asked
+		s.scratch = s.machine.AppendKeyframe(s.scratch[:0])
+		err = s.input(event.InputKeyframe, now, 0, s.scratch)
+	}
 	st := s.machine.Status()
 	s.status.Store(&st)
 	return err

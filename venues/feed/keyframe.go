@@ -1,0 +1,206 @@
+package feed
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"deeptape/hotpath/event"
+	"deeptape/hotpath/ledger"
+)
+
+// A keyframe is all that a machine knows, at a frame boundary. Deriving may start
+// at any of them; deriving past one must find its own state equal to it, byte for
+// byte, so a derivation that depends on anything but the journal is found out at
+// the next keyframe. Its record holds
+//
+//	u32  length of the state
+//	     the state as JSON, without levels and buffered frames
+//	     for each instrument: its bids, its asks (px i64, qty i64 each, best
+//	     first), and the bytes of its buffered inputs; the state says how many
+//
+// The rows of a keyframe let SQL build a book without going back to the venue's
+// own snapshot.
+type keyframe struct {
+	Config      Config          `json:"config"` // instruments at their present scales
+	Connected   bool            `json:"connected"`
+	AcksOwed    int             `json:"acks_owed"`
+	CommandID   int64           `json:"command_id"`
+	Requests    uint32          `json:"requests"`
+	Hole        bool            `json:"hole"`
+	Instruments []keyInstrument `json:"state"`
+}
+
+type keyInstrument struct {
+	State         bookState                  `json:"state"`
+	Bids          int                        `json:"bids"`
+	Asks          int                        `json:"asks"`
+	KeyframeOwed  bool                       `json:"keyframe_owed"`
+	Seq           int64                      `json:"seq"`
+	LastTs        int64                      `json:"last_ts"`
+	LastTrade     int64                      `json:"last_trade"`
+	LastMessageTs int64                      `json:"last_message_ts"`
+	Streams       [event.NumStreams]Interval `json:"streams"`
+	Buffered      int                        `json:"buffered"`
+	BufferBytes   int                        `json:"buffer_bytes"`
+	FirstID       int64                      `json:"first_id"`
+	Request       uint32                     `json:"request"`
+	Attempts      int                        `json:"attempts"`
+	SyncingFrom   int64                      `json:"syncing_from"`
+	Probe         [4]int64                   `json:"probe"` // asked, waitNs, ahead, aheadTs
+	Stats         InstrumentStats            `json:"stats"`
+}
+
+// AppendKeyframe writes the machine's state as the data of an InputKeyframe. The
+// machine must then be stepped with it, before any other input.
+func (m *Machine) AppendKeyframe(dst []byte) []byte {
+	k := keyframe{
+		Config: m.cfg, Connected: m.connected, AcksOwed: m.acksOwed, CommandID: m.commandID,
+		Requests: m.requests, Hole: m.hole, Instruments: make([]keyInstrument, len(m.insts)),
+	}
+	k.Config.Resume = nil
+	k.Config.Instruments = make([]event.Instrument, len(m.insts))
+	for i := range m.insts {
+		inst := &m.insts[i]
+		k.Config.Instruments[i] = inst.Instrument
+		ki := &k.Instruments[i]
+		*ki = keyInstrument{
+			State: inst.state, Bids: inst.book.Len(event.Bid), Asks: inst.book.Len(event.Ask), KeyframeOwed: inst.keyframeOwed,
+			Seq: inst.seq, LastTs: inst.lastTs, LastTrade: inst.lastTrade, LastMessageTs: inst.lastMessageTs,
+			Buffered: inst.buffered, BufferBytes: len(inst.buffer), FirstID: inst.firstID, Request: inst.request,
+			Attempts: inst.attempts, SyncingFrom: inst.syncingFrom,
+			Probe: [4]int64{inst.probe.asked, inst.probe.waitNs, inst.probe.ahead, inst.probe.aheadTs}, Stats: inst.stats,
+		}
+		ki.Stats.OffGrid += inst.book.OffGrid()
+		for s := range inst.streams {
+			ki.Streams[s] = inst.streams[s].known(event.Stream(s))
+		}
+	}
+	state, err := json.Marshal(&k)
+	if err != nil {
+		panic(err) // numbers and strings always marshal
+	}
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(state)))
+	dst = append(dst, state...)
+	for i := range m.insts {
+		inst := &m.insts[i]
+		for side := event.Bid; side <= event.Ask; side++ {
+			m.scratch = inst.book.AppendLevels(m.scratch[:0], side)
+			for _, l := range m.scratch {
+				dst = binary.LittleEndian.AppendUint64(dst, uint64(l.Px))
+				dst = binary.LittleEndian.AppendUint64(dst, uint64(l.Qty))
+			}
+		}
+		dst = append(dst, inst.buffer...)
+	}
+	return dst
+}
+
+// keyframe takes a keyframe record: it compares the state with it, or takes the
+// state from it if the derivation starts here, and writes every live book whole.
+func (m *Machine) keyframe(in *event.Input) error {
+	if m.insts == nil {
+		if err := m.restore(in); err != nil {
+			return fmt.Errorf("cannot start from keyframe %d of feed %d: %w", in.Pos, in.Feed, err)
+		}
+	} else if own := m.AppendKeyframe(nil); !bytes.Equal(own, in.Data) {
+		return fmt.Errorf("BUG: keyframe %d of feed %d is not what the inputs before it make: %s", in.Pos, in.Feed, difference(own, in.Data))
+	}
+	m.flush()
+	for i := range m.insts {
+		inst := &m.insts[i]
+		m.putInstrument(inst)
+		// A book whose last interval is in doubt is not written as proven.
+		if inst.state == bookLive && inst.streams[event.StreamBook].state == event.StateVerified {
+			inst.keyframeOwed = false
+			m.putKeyframe(inst)
+		}
+	}
+	m.flush()
+	return nil
+}
+
+// difference shows the first place where two keyframes part.
+func difference(a, b []byte) string {
+	i := 0
+	for i < len(a) && i < len(b) && a[i] == b[i] {
+		i++
+	}
+	from := max(0, i-60)
+	return fmt.Sprintf("at byte %d, derived %q, journalled %q", i, a[from:min(len(a), i+40)], b[from:min(len(b), i+40)])
+}
+
+var errShortKeyframe = errors.New("it is cut short")
+
+func (m *Machine) restore(in *event.Input) error {
+	data := in.Data
+	if len(data) < 4 || uint64(binary.LittleEndian.Uint32(data)) > uint64(len(data)-4) {
+		return errShortKeyframe
+	}
+	n := int(binary.LittleEndian.Uint32(data))
+	var k keyframe
+	if err := json.Unmarshal(data[4:4+n], &k); err != nil {
+		return err
+	}
+	if len(k.Instruments) != len(k.Config.Instruments) {
+		return errors.New("its instruments do not match its configuration")
+	}
+	rest := data[4+n:]
+	if err := m.setUp(k.Config, in.Feed); err != nil {
+		return err
+	}
+	m.connected, m.acksOwed, m.commandID, m.requests, m.hole = k.Connected, k.AcksOwed, k.CommandID, k.Requests, k.Hole
+	for i := range m.insts {
+		inst, ki := &m.insts[i], &k.Instruments[i]
+		inst.state, inst.keyframeOwed, inst.seq = ki.State, ki.KeyframeOwed, ki.Seq
+		inst.lastTs, inst.lastTrade, inst.lastMessageTs = ki.LastTs, ki.LastTrade, ki.LastMessageTs
+		inst.firstID, inst.request, inst.attempts, inst.syncingFrom = ki.FirstID, ki.Request, ki.Attempts, ki.SyncingFrom
+		inst.probe = probe{ki.Probe[0], ki.Probe[1], ki.Probe[2], ki.Probe[3]}
+		inst.stats = ki.Stats
+		for s := range inst.streams {
+			inst.streams[s] = ki.Streams[s].interval()
+		}
+		levels := [2]int{ki.Bids, ki.Asks}
+		for s, count := range levels {
+			if count < 0 || count > len(rest)/16 {
+				return errShortKeyframe
+			}
+			for ; count > 0; count-- {
+				inst.book.Set(event.Side(s)+event.Bid, int64(binary.LittleEndian.Uint64(rest)), int64(binary.LittleEndian.Uint64(rest[8:])))
+				rest = rest[16:]
+			}
+			if inst.state == bookLive {
+				inst.top[s].n = inst.book.Top(event.Side(s)+event.Bid, inst.top[s].levels)
+			}
+		}
+		inst.stats.OffGrid -= inst.book.OffGrid()
+		if ki.BufferBytes < 0 || ki.BufferBytes > len(rest) {
+			return errShortKeyframe
+		}
+		inst.buffer = append(inst.buffer[:0], rest[:ki.BufferBytes]...)
+		inst.buffered = ki.Buffered
+		rest = rest[ki.BufferBytes:]
+		m.frames.Add(ledger.Received, uint64(inst.buffered))
+		m.frames.Add(ledger.Buffered, uint64(inst.buffered))
+	}
+	if len(rest) != 0 {
+		return fmt.Errorf("%d bytes are left over", len(rest))
+	}
+	return nil
+}
+
+func (iv *interval) known(s event.Stream) Interval {
+	return Interval{
+		Stream: s, State: iv.state, Proof: iv.proof, Cause: iv.cause, Ts: iv.ts, End: iv.end,
+		SeqFirst: iv.seqFirst, SeqLast: iv.seqLast, Messages: iv.messages,
+	}
+}
+
+func (iv *Interval) interval() interval {
+	return interval{
+		state: iv.State, proof: iv.Proof, cause: iv.Cause, ts: iv.Ts, end: iv.End,
+		seqFirst: iv.SeqFirst, seqLast: iv.SeqLast, messages: iv.Messages,
+	}
+}
