@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -32,7 +33,11 @@ func testMain(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "deeptape")
-	out, err := exec.Command("go", "build", "-o", binary, "deeptape/cmd/deeptape").CombinedOutput()
+	build := []string{"build", "-o", binary, "deeptape/cmd/deeptape"}
+	if race {
+		build = slices.Insert(build, 1, "-race")
+	}
+	out, err := exec.Command("go", build...).CombinedOutput()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "cannot build deeptape: %v\n%s", err, out)
 		return 1
