@@ -2,7 +2,8 @@
 // and know for every row whether it has arrived.
 //
 //	lanes ─► encode ─► one batch per table ─► poster 1 ─► POST /write
-//	  ▲                                   └─► poster 2 ─► POST /write
+//	  ▲         │                         └─► poster 2 ─► POST /write
+//	  │         └─ coverage, instruments ───► low rate ─► POST /write, once stored is what they tell of
 //	  └─ catch-up: rows derived again from the journal
 //
 // It must never send a row whose input is not in the journal file (the lane does
@@ -11,9 +12,11 @@
 // rows are deferred, and the journal is the spool.
 //
 // Invariants: a batch is in exactly one place: free, building, at a poster, or
-// finished; the acknowledged position of a lane never passes a row that is in a
-// batch not yet finished; coverage that speaks of an instant is sent only when
-// the rows up to it have been acknowledged.
+// finished; stored of a lane never passes a row that is in a batch not yet
+// finished; coverage that tells of an instant is sent only when the rows up to it
+// are stored; the acknowledged position of a lane never passes stored, nor a row of
+// coverage or instruments that is not yet stored, unless a later state of the same
+// interval has taken its place.
 package deliver
 
 import (
@@ -53,11 +56,15 @@ type Options struct {
 	// Derive opens the journal for catch-up of one feed.
 	Derive func(feed uint16) (Source, error)
 	// Prepare makes the database ready; nothing is posted before it has returned
-	// nil. It is called until it does.
+	// nil. It is called until it does, and again after every lost connection: the
+	// server that comes back may be another, without our tables or with others. It
+	// must bear to be called from several goroutines.
 	Prepare    func(context.Context) error
 	Quarantine string // directory for refused rows; made when needed
-	NowNs      func() int64
-	Log        *slog.Logger
+	// Counters gives rows for capture_stats every ten seconds; nil for none.
+	Counters func() []Stat
+	NowNs    func() int64
+	Log      *slog.Logger
 }
 
 // Deliverer is the one consumer of all row rings.
@@ -76,6 +83,8 @@ type Deliverer struct {
 	slow     *lowRate
 	ready    chan struct{} // closed once Prepare has returned nil
 
+	watchEvery, retryMin time.Duration // fields for tests
+
 	stopping atomic.Bool
 	Health   Health
 	Stats    Stats
@@ -85,45 +94,17 @@ type Deliverer struct {
 type Stats struct {
 	Batches, Bytes, Retries, Quarantined, CatchUps atomic.Uint64
 	InFlightRows                                   atomic.Int64
-}
-
-// Health says whether QuestDB takes what we send.
-type Health struct {
-	mu        sync.Mutex
-	trouble   string
-	since     int64
-	lastAckNs atomic.Int64
-}
-
-// Trouble is what keeps rows from being stored, and since when (ns); "" for nothing.
-func (h *Health) Trouble() (string, int64) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.trouble, h.since
-}
-
-// LastAckNs is when QuestDB last answered 204.
-func (h *Health) LastAckNs() int64 { return h.lastAckNs.Load() }
-
-// set returns true if the trouble is new.
-func (h *Health) set(trouble string, now int64) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.trouble == trouble {
-		return false
-	}
-	if h.trouble == "" || trouble == "" {
-		h.since = now
-	}
-	h.trouble = trouble
-	return true
+	// LagTxns is how many transactions QuestDB has acknowledged and not yet made
+	// visible, over all of our tables, when last asked.
+	LagTxns atomic.Int64
 }
 
 type laneState struct {
 	l       *lane.Lane
 	index   int
 	dir     directory // of the records in the ring
-	encoded uint64    // rows of inputs up to here are in batches, or acknowledged
+	encoded uint64    // rows of inputs up to here are in batches, or stored
+	stored  uint64    // rows of inputs up to here are stored, but for coverage and instruments
 
 	source    Source // not nil: catching up
 	sourceDir directory
@@ -154,9 +135,9 @@ func New(opt Options, bell *ring.Doorbell, lanes []*lane.Lane) *Deliverer {
 	if opt.Batches == 0 {
 		opt.Batches = 10
 	}
-	d := &Deliverer{opt: opt, bell: bell, clock: opt.NowNs, finished: make(chan *batch, opt.Batches), unacked: map[*batch]struct{}{}, ready: make(chan struct{})}
+	d := &Deliverer{opt: opt, bell: bell, clock: opt.NowNs, finished: make(chan *batch, opt.Batches), unacked: map[*batch]struct{}{}, ready: make(chan struct{}), watchEvery: watchEvery, retryMin: retryMin}
 	for i, l := range lanes {
-		d.lanes = append(d.lanes, &laneState{l: l, index: i, encoded: l.Acked()})
+		d.lanes = append(d.lanes, &laneState{l: l, index: i, encoded: l.Acked(), stored: l.Acked()})
 	}
 	for range opt.Batches {
 		d.free = append(d.free, newBatch(len(lanes)))
@@ -165,25 +146,29 @@ func New(opt Options, bell *ring.Doorbell, lanes []*lane.Lane) *Deliverer {
 		d.building[t] = d.takeBatch(bulkTable(t))
 	}
 	work := make(chan *batch, opt.Batches)
-	for i := range 2 {
-		d.posters = append(d.posters, newPoster(d, i, work))
+	for _, s := range []origin{fromPoster1, fromPoster2} {
+		d.posters = append(d.posters, newPoster(d, s, work))
 	}
 	d.slow = newLowRate(d)
 	return d
 }
 
 // Run delivers until Stop has been called and every row is acknowledged, or ctx
-// ends. The error names what was left behind.
+// ends. The error names what was left behind. All of its goroutines have ended
+// when it returns.
 func (d *Deliverer) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { d.prepare(ctx) })
 	for _, p := range d.posters {
 		wg.Go(func() { p.run(ctx) })
 	}
 	wg.Go(func() { d.slow.run(ctx) })
+	wg.Go(func() { d.watch(ctx) })
 	defer wg.Wait()
 	defer close(d.slow.work)
 	defer close(d.posters[0].work)
+	defer cancel() // also after a failed step, when nobody else would
 	for {
 		worked, err := d.step()
 		if err != nil {
@@ -212,17 +197,25 @@ func (d *Deliverer) Run(ctx context.Context) error {
 
 // prepare calls Prepare until it succeeds.
 func (d *Deliverer) prepare(ctx context.Context) {
-	for {
+	if d.prepareAs(ctx, fromPrepare) {
+		close(d.ready)
+	}
+}
+
+func (d *Deliverer) prepareAs(ctx context.Context, s origin) bool {
+	for wait := d.retryMin; ; wait = min(2*wait, prepareMax) {
 		err := d.opt.Prepare(ctx)
 		if err == nil {
-			close(d.ready)
-			return
+			if s == fromPrepare { // the others see first whether their rows are taken
+				d.Health.set(s, "", d.clock())
+			}
+			return true
 		}
-		if d.Health.set(err.Error(), d.clock()) {
+		if ctx.Err() == nil && d.Health.set(s, err.Error(), d.clock()) {
 			d.opt.Log.Warn("QuestDB is not ready; the journal keeps the rows", "reason", err)
 		}
-		if !sleep(ctx, time.Second) {
-			return
+		if !sleep(ctx, wait) {
+			return false
 		}
 	}
 }
@@ -328,10 +321,20 @@ func (d *Deliverer) dispatch(t int) {
 // lanePassRecords bounds what one lane may have encoded before the others' turn.
 const lanePassRecords = 256
 
+// take encodes what a lane has, and publishes what it took as a whole.
 func (d *Deliverer) take(ls *laneState) (worked bool, err error) {
 	if ls.source != nil {
-		return d.catchUp(ls)
+		worked, err = d.catchUp(ls)
+	} else {
+		worked, err = d.takeLive(ls)
 	}
+	if worked {
+		ls.l.Rows.Deliver().Publish()
+	}
+	return worked, err
+}
+
+func (d *Deliverer) takeLive(ls *laneState) (worked bool, err error) {
 	// Read before the ring: what is derived by now and not in the ring after
 	// this pass was never in it.
 	derived := min(ls.l.Derived(), ls.l.Written())
@@ -424,6 +427,9 @@ func (d *Deliverer) goLive(ls *laneState) {
 
 // roomForAny: a record may go to any table, so every table needs a batch.
 func (d *Deliverer) roomForAny() bool {
+	if d.slow.full() {
+		return false
+	}
 	for t, b := range d.building {
 		if b == nil {
 			if d.building[t] = d.takeBatch(bulkTable(t)); d.building[t] == nil {
@@ -439,22 +445,23 @@ func (d *Deliverer) roomForAny() bool {
 	return true
 }
 
-// publishAcks: a lane is acknowledged up to before its first row that is in a
-// batch not yet finished.
+// publishAcks: rows are stored up to before the first that is in a batch not yet
+// finished.
 func (d *Deliverer) publishAcks() {
 	for _, ls := range d.lanes {
-		acked := ls.encoded
+		stored := ls.encoded
 		for _, b := range d.building {
 			if b != nil && b.low[ls.index] != 0 {
-				acked = min(acked, b.low[ls.index]-1)
+				stored = min(stored, b.low[ls.index]-1)
 			}
 		}
 		for b := range d.unacked {
 			if b.low[ls.index] != 0 {
-				acked = min(acked, b.low[ls.index]-1)
+				stored = min(stored, b.low[ls.index]-1)
 			}
 		}
-		if acked > ls.l.Acked() {
+		ls.stored = max(ls.stored, stored)
+		if acked := d.slow.limit(ls, ls.stored); acked > ls.l.Acked() {
 			ls.l.SetAcked(acked)
 		}
 	}
@@ -530,7 +537,6 @@ func (d *Deliverer) encode(ls *laneState, dir *directory, rec []byte) error {
 	}
 	b.add(ls.index, h.Pos, rows, d.clock())
 	ls.l.Rows.Deliver().Take(t.ledger(), rows, ls.source != nil)
-	ls.l.Rows.Deliver().Publish()
 	d.Stats.InFlightRows.Add(int64(rows))
 	return nil
 }

@@ -2,26 +2,31 @@ package deliver
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"time"
 
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/ledger"
 	"deeptape/ilp/line"
+	"deeptape/ilp/qdb"
 	"deeptape/ilp/sender"
 )
 
 // lowRate brings coverage, instruments and counters into QuestDB through the
 // official client. Coverage of an instant is held back until the rows up to it
-// have been acknowledged: what is called verified is in the database.
+// are stored: what is called verified is in the database.
 type lowRate struct {
 	d       *Deliverer
 	work    chan *parcel
 	done    chan *parcel
-	busy    bool
+	sent    *parcel // that run has, or nil
 	nextNs  int64
+	statsNs int64
 	pending map[coverageKey]*pendingCoverage
 	order   []coverageKey // of pending, oldest first: the same order in every run
 	parcel  *parcel       // being filled
+	low     []uint64      // per lane: the first input with a record in pending or parcel, 0 for none
 }
 
 type coverageKey struct {
@@ -30,14 +35,39 @@ type coverageKey struct {
 	ts            int64
 }
 
-// pendingCoverage: the newest version that may be sent, and a newer one whose rows
-// are not acknowledged yet.
+// pendingCoverage is an interval on its way. Its states come faster than the rows
+// that they tell of are stored, so that one that replaced the other might never
+// be sent: next stays as it is until its rows are stored, and what comes
+// meanwhile replaces last.
 type pendingCoverage struct {
-	lane        *laneState
-	ready, next event.Coverage
-	hasReady    bool
-	hasNext     bool
-	rows        int // records merged into this one
+	lane              *laneState
+	ready, next, last state
+}
+
+// state of an interval, and the records that it stands for.
+type state struct {
+	c       event.Coverage
+	low     uint64 // input of the first of them
+	records int    // 0: no state
+}
+
+// take puts a newer state in the place of s.
+func (s *state) take(newer *state) {
+	if s.records == 0 {
+		s.low = newer.low
+	}
+	s.c, s.records = newer.c, s.records+newer.records
+	*newer = state{}
+}
+
+// settle makes ready what may be sent.
+func (p *pendingCoverage) settle() {
+	for p.next.records > 0 && p.next.c.Pos <= p.lane.stored {
+		p.ready.take(&p.next)
+		if p.last.records > 0 {
+			p.next.take(&p.last)
+		}
+	}
 }
 
 // parcel is what one flush carries.
@@ -45,7 +75,14 @@ type parcel struct {
 	coverage    []coverageRow
 	instruments []instrumentRow
 	stats       []Stat
-	rows        map[*laneState][2]int // coverage and instrument records, for the ledger
+	lanes       []parcelLane
+}
+
+// parcelLane is a lane's share in a parcel.
+type parcelLane struct {
+	low                   uint64 // see lowRate.low
+	coverage, instruments int    // records
+	refused               int    // instruments that the client would not take
 }
 
 type coverageRow struct {
@@ -54,6 +91,7 @@ type coverageRow struct {
 }
 
 type instrumentRow struct {
+	lane int
 	ts   int64
 	inst event.Instrument
 }
@@ -65,16 +103,51 @@ type Stat struct {
 	Value                      int64
 }
 
-const lowRateEvery = int64(250 * time.Millisecond)
+const (
+	lowRateEveryNs = int64(250 * time.Millisecond)
+	statsEveryNs   = int64(10 * time.Second)
+
+	// maxPending bounds the memory while QuestDB is away. What does not fit stays
+	// in the lanes, and in the journal.
+	maxPending = 20_000
+)
 
 func newLowRate(d *Deliverer) *lowRate {
-	return &lowRate{d: d, work: make(chan *parcel, 1), done: make(chan *parcel, 1), pending: map[coverageKey]*pendingCoverage{}, parcel: newParcel()}
+	l := &lowRate{d: d, work: make(chan *parcel, 1), done: make(chan *parcel, 1), pending: map[coverageKey]*pendingCoverage{}, low: make([]uint64, len(d.lanes))}
+	l.parcel = l.newParcel()
+	return l
 }
 
-func newParcel() *parcel { return &parcel{rows: map[*laneState][2]int{}} }
+func (l *lowRate) newParcel() *parcel { return &parcel{lanes: make([]parcelLane, len(l.low))} }
 
 func (p *parcel) empty() bool {
 	return len(p.coverage) == 0 && len(p.instruments) == 0 && len(p.stats) == 0
+}
+
+// full says that nothing more should come in for now. Only while a parcel is
+// under way: its end makes room, so that waiting for it ends.
+func (l *lowRate) full() bool {
+	return l.sent != nil && len(l.order)+len(l.parcel.instruments) >= maxPending
+}
+
+// limit is stored, or less where a record of coverage or instruments of an
+// earlier input is not yet stored.
+func (l *lowRate) limit(ls *laneState, stored uint64) uint64 {
+	if low := l.low[ls.index]; low != 0 {
+		stored = min(stored, low-1)
+	}
+	if l.sent != nil {
+		if low := l.sent.lanes[ls.index].low; low != 0 {
+			stored = min(stored, low-1)
+		}
+	}
+	return stored
+}
+
+func lower(low *uint64, pos uint64) {
+	if *low == 0 || pos != 0 && pos < *low {
+		*low = pos
+	}
 }
 
 func (l *lowRate) instrument(ls *laneState, rec []byte) error {
@@ -84,9 +157,10 @@ func (l *lowRate) instrument(ls *laneState, rec []byte) error {
 	}
 	var h event.Head
 	h.Get(rec)
-	l.parcel.instruments = append(l.parcel.instruments, instrumentRow{h.Ts, inst})
-	n := l.parcel.rows[ls]
-	l.parcel.rows[ls] = [2]int{n[0], n[1] + 1}
+	l.parcel.instruments = append(l.parcel.instruments, instrumentRow{ls.index, h.Ts, inst})
+	l.parcel.lanes[ls.index].instruments++
+	lower(&l.parcel.lanes[ls.index].low, h.Pos)
+	lower(&l.low[ls.index], h.Pos)
 	ls.l.Rows.Deliver().Take(ledger.Instruments, 1, ls.source != nil)
 	return nil
 }
@@ -102,66 +176,72 @@ func (l *lowRate) coverage(ls *laneState, inst *line.Inst, rec []byte) {
 		l.order = append(l.order, key)
 	}
 	p.settle()
-	p.next, p.hasNext = c, true
-	p.rows++
-	ls.l.Rows.Deliver().Take(ledger.Coverage, 1, ls.source != nil)
-}
-
-// settle moves next to ready once its rows are acknowledged.
-func (p *pendingCoverage) settle() {
-	if p.hasNext && p.next.Pos <= p.lane.l.Acked() {
-		p.ready, p.hasReady, p.hasNext = p.next, true, false
+	came := state{c: c, low: c.Pos, records: 1}
+	if p.next.records == 0 {
+		p.next.take(&came)
+	} else {
+		p.last.take(&came)
 	}
+	lower(&l.low[ls.index], c.Pos)
+	ls.l.Rows.Deliver().Take(ledger.Coverage, 1, ls.source != nil)
 }
 
 func (l *lowRate) step(now int64) (worked bool) {
 	select {
 	case p := <-l.done:
-		for ls, n := range p.rows {
-			ls.l.Rows.Deliver().Ack(ledger.Coverage, n[0], 0)
-			ls.l.Rows.Deliver().Ack(ledger.Instruments, n[1], 0)
-			ls.l.Rows.Deliver().Publish()
+		for i, n := range p.lanes {
+			rows := l.d.lanes[i].l.Rows.Deliver()
+			rows.Ack(ledger.Coverage, n.coverage, 0)
+			rows.Ack(ledger.Instruments, n.instruments-n.refused, n.refused)
+			rows.Publish()
 		}
-		l.busy, worked = false, true
+		l.sent, worked = nil, true
 	default:
 	}
-	if l.busy || now < l.nextNs && !l.d.stopping.Load() {
+	if l.sent != nil || now < l.nextNs && !l.d.stopping.Load() {
 		return worked
 	}
+	l.nextNs = now + lowRateEveryNs
+	if l.d.opt.Counters != nil && now >= l.statsNs {
+		l.statsNs = now + statsEveryNs
+		l.parcel.stats = l.d.opt.Counters()
+	}
+	l.fill()
+	if l.parcel.empty() {
+		return worked
+	}
+	l.sent = l.parcel
+	l.parcel = l.newParcel()
+	l.work <- l.sent
+	return true
+}
+
+// fill puts all coverage that is ready into the parcel.
+func (l *lowRate) fill() {
+	clear(l.low)
 	kept := l.order[:0]
 	for _, key := range l.order {
 		p := l.pending[key]
 		p.settle()
-		if p.hasReady {
-			l.parcel.coverage = append(l.parcel.coverage, coverageRow{key.venue, key.symbol, p.ready})
-			n := l.parcel.rows[p.lane]
-			rows := p.rows
-			if p.hasNext {
-				rows--
-			}
-			l.parcel.rows[p.lane] = [2]int{n[0] + rows, n[1]}
-			p.rows -= rows
-			p.hasReady = false
+		if p.ready.records > 0 {
+			l.parcel.coverage = append(l.parcel.coverage, coverageRow{key.venue, key.symbol, p.ready.c})
+			share := &l.parcel.lanes[p.lane.index]
+			share.coverage += p.ready.records
+			lower(&share.low, p.ready.low)
+			p.ready = state{}
 		}
-		if p.hasNext {
-			kept = append(kept, key)
-		} else {
+		if p.next.records == 0 {
 			delete(l.pending, key)
+			continue
 		}
+		kept = append(kept, key)
+		lower(&l.low[p.lane.index], p.next.low)
 	}
 	l.order = kept
-	l.nextNs = now + lowRateEvery
-	if l.parcel.empty() {
-		return worked
-	}
-	l.busy = true
-	l.work <- l.parcel
-	l.parcel = newParcel()
-	return true
 }
 
 func (l *lowRate) idle() bool {
-	return !l.busy && len(l.order) == 0 && l.parcel.empty()
+	return l.sent == nil && len(l.order) == 0 && l.parcel.empty()
 }
 
 // run is the goroutine that owns the client.
@@ -176,15 +256,15 @@ func (l *lowRate) run(ctx context.Context) {
 		}
 	}()
 	for p := range l.work {
-		wait := retryMin
-		for sent := false; ; {
+		wait := l.d.retryMin
+		for sent := false; ; wait = min(2*wait, retryMax) {
 			var err error
 			if client == nil {
 				client, err = sender.OpenLowRate(l.d.opt.DB)
 			}
 			if err == nil && !sent {
-				l.put(client, p)
-				sent = true
+				err = l.put(client, p)
+				sent = err == nil
 			}
 			if err == nil {
 				err = client.Flush(ctx)
@@ -192,29 +272,42 @@ func (l *lowRate) run(ctx context.Context) {
 			if err == nil {
 				break
 			}
-			now := l.d.clock()
-			if l.d.Health.set(err.Error(), now) {
-				l.d.opt.Log.Warn("QuestDB does not take coverage; the journal keeps it", "reason", err)
-			}
-			l.d.Stats.Retries.Add(1)
-			if !sleep(ctx, wait) {
+			if ctx.Err() != nil {
 				return
 			}
-			wait = min(2*wait, retryMax)
+			l.d.trouble(fromLowRate, err.Error())
+			l.d.Stats.Retries.Add(1)
+			if !sleep(ctx, wait) || errors.Is(err, qdb.ErrUnreachable) && !l.d.prepareAs(ctx, fromLowRate) {
+				return
+			}
+		}
+		if l.d.Health.set(fromLowRate, "", l.d.clock()) {
+			l.d.opt.Log.Info("QuestDB takes coverage again")
 		}
 		l.done <- p
 		l.d.bell.Ring()
 	}
 }
 
-func (l *lowRate) put(client *sender.LowRate, p *parcel) {
+// put hands a parcel to the client, which keeps it until it is stored. The error
+// is that of a quarantine that cannot be written; put may then be called again.
+func (l *lowRate) put(client *sender.LowRate, p *parcel) error {
+	for len(p.instruments) > 0 {
+		i := &p.instruments[0]
+		if err := client.Instrument(i.ts, i.inst); err != nil {
+			text, _ := json.Marshal(i.inst) // strings and small integers always marshal
+			if err := l.d.quarantine("instruments", err.Error(), append(text, '\n')); err != nil {
+				return err
+			}
+			p.lanes[i.lane].refused++
+		}
+		p.instruments = p.instruments[1:]
+	}
 	for i := range p.coverage {
 		client.Coverage(l.d.opt.Agent, p.coverage[i].venue, p.coverage[i].symbol, p.coverage[i].c)
-	}
-	for i := range p.instruments {
-		client.Instrument(p.instruments[i].ts, p.instruments[i].inst)
 	}
 	for _, s := range p.stats {
 		client.Stat(s.Ts, s.Venue, s.Connection, s.Counter, s.Value)
 	}
+	return nil
 }

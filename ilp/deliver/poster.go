@@ -1,0 +1,176 @@
+package deliver
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"deeptape/ilp/sender"
+)
+
+// poster is the owner of one HTTP connection to QuestDB.
+type poster struct {
+	d      *Deliverer
+	sender *sender.Sender
+	work   chan *batch
+	from   origin
+}
+
+func newPoster(d *Deliverer, s origin, work chan *batch) *poster {
+	return &poster{d: d, sender: sender.New(d.opt.DB), work: work, from: s}
+}
+
+const (
+	retryMin   = 100 * time.Millisecond
+	retryMax   = 5 * time.Second
+	prepareMax = time.Second
+)
+
+func (p *poster) run(ctx context.Context) {
+	defer p.sender.Close()
+	if !p.d.waitReady(ctx) {
+		return
+	}
+	for b := range p.work {
+		if !p.deliver(ctx, b) {
+			return // the process ends; the journal still has the rows
+		}
+		p.d.finished <- b
+		p.d.bell.Ring()
+	}
+}
+
+// deliver posts the same bytes until QuestDB has answered for them. A batch that
+// it refuses because of what is in it is taken apart: around the row that the
+// refusal names, or else into halves, until the bad rows stand alone. They go into
+// quarantine; their neighbours are stored.
+func (p *poster) deliver(ctx context.Context, b *batch) bool {
+	wait := p.d.retryMin
+	var ends []int
+	spans := []span{{0, b.rows}} // still to be stored; the next one is the last
+	for len(spans) > 0 {
+		s := spans[len(spans)-1]
+		body := b.bytes(s, ends)
+		res := p.sender.Post(ctx, &sender.Batch{Table: bulkNames[b.table], Body: body, Rows: s.hi - s.lo})
+		now := p.d.clock()
+		switch {
+		case res.Word == sender.Stored:
+			p.d.Stats.Batches.Add(1)
+			p.d.Stats.Bytes.Add(uint64(len(body)))
+			p.d.Health.lastAckNs.Store(now)
+			if p.d.Health.set(p.from, "", now) {
+				p.d.opt.Log.Info("QuestDB takes rows again", "table", bulkNames[b.table])
+			}
+			spans, wait = spans[:len(spans)-1], p.d.retryMin
+			continue
+		case res.Word == sender.Refused && (res.Cause == sender.CauseRow || res.Cause == sender.CauseTooLarge):
+			if ends == nil {
+				ends = b.rowEnds()
+			}
+			rows := s.hi - s.lo
+			named := res.Line >= 1 && res.Line <= rows
+			if rows > 1 && !named {
+				middle := s.lo + rows/2
+				spans = append(spans[:len(spans)-1], span{middle, s.hi}, span{s.lo, middle})
+				continue
+			}
+			bad := s.lo
+			if named {
+				bad += res.Line - 1
+			}
+			err := p.d.quarantine(bulkNames[b.table], res.Reason, b.bytes(span{bad, bad + 1}, ends))
+			if err == nil {
+				b.refusedOf[b.laneOf(bad)]++
+				spans = spans[:len(spans)-1]
+				for _, rest := range []span{{bad + 1, s.hi}, {s.lo, bad}} {
+					if rest.lo < rest.hi {
+						spans = append(spans, rest)
+					}
+				}
+				continue
+			}
+			p.d.trouble(p.from, err.Error())
+		case res.Cause == sender.CauseStopped:
+			return false
+		default:
+			p.d.trouble(p.from, troubleOf(b, &res))
+		}
+		p.d.Stats.Retries.Add(1)
+		if !sleep(ctx, wait) {
+			return false
+		}
+		wait = min(2*wait, retryMax)
+		if lostConnection(res.Cause) && !p.d.prepareAs(ctx, p.from) {
+			return false
+		}
+	}
+	return true
+}
+
+// lostConnection: who answers next may be another server, or the same one after a
+// restart, perhaps with tables that it makes up by itself: without DEDUP, a batch
+// sent twice would be stored twice.
+func lostConnection(c sender.Cause) bool {
+	return c == sender.CauseUnreachable || c == sender.CauseBroken
+}
+
+// trouble tells what keeps rows from being stored, once.
+func (d *Deliverer) trouble(s origin, text string) {
+	if d.Health.set(s, text, d.clock()) {
+		d.opt.Log.Warn("QuestDB does not take rows; the journal keeps them", "reason", text)
+	}
+}
+
+// troubleOf says what keeps a batch from being stored, and what heals it.
+func troubleOf(b *batch, res *sender.Outcome) string {
+	text := fmt.Sprintf("%s: %s", res.Cause, res.Reason)
+	switch res.Cause {
+	case sender.CauseUnreachable:
+		text += "; start one with `deeptape db start`"
+	case sender.CauseSchema:
+		text += fmt.Sprintf("; `deeptape schema --check` says what is wrong with %s", bulkNames[b.table])
+	case sender.CauseReadOnly:
+		text += "; the instance takes no writes until its readonly setting is removed and it is restarted"
+	case sender.CauseDisk:
+		text += "; make room on the database's disk"
+	}
+	return text
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// quarantine writes a row that QuestDB will never take to the table's file, with
+// the reason before it. Any goroutine.
+func (d *Deliverer) quarantine(table, reason string, row []byte) error {
+	if err := os.MkdirAll(d.opt.Quarantine, 0o755); err != nil {
+		return fmt.Errorf("cannot make the quarantine %q: %w", d.opt.Quarantine, err)
+	}
+	name := filepath.Join(d.opt.Quarantine, table+".ilp")
+	text := fmt.Appendf(nil, "# %s refused: %s\n", time.Unix(0, d.clock()).UTC().Format(time.RFC3339Nano), bytes.Join(bytes.Fields([]byte(reason)), []byte(" ")))
+	text = append(text, row...)
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err == nil {
+		_, err = f.Write(text) // at once: both posters may be at it
+		if err2 := f.Close(); err == nil {
+			err = err2
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("cannot put a refused row into quarantine %q: %w", name, err)
+	}
+	d.Stats.Quarantined.Add(1)
+	d.opt.Log.Error("QuestDB refused a row; it is in quarantine", "file", name, "reason", reason)
+	return nil
+}

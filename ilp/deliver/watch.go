@@ -1,0 +1,72 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"deeptape/ilp/qdb"
+	"deeptape/ilp/schema"
+)
+
+const watchEvery = 2 * time.Second
+
+// watch asks QuestDB whether it applies what it has acknowledged: a table that is
+// suspended, after a full disk, still answers 204 and shows nothing.
+func (d *Deliverer) watch(ctx context.Context) {
+	if !d.waitReady(ctx) {
+		return
+	}
+	db := qdb.Open(d.opt.DB)
+	defer db.Close()
+	for {
+		if text, lag, err := walState(ctx, db); err == nil {
+			d.Stats.LagTxns.Store(lag)
+			if d.Health.set(fromWAL, text, d.clock()) {
+				if text != "" {
+					d.opt.Log.Error("QuestDB takes rows and does not show them", "reason", text)
+				} else {
+					d.opt.Log.Info("QuestDB shows all of our tables again")
+				}
+			}
+		} else if ctx.Err() == nil && !errors.Is(err, qdb.ErrUnreachable) {
+			// That nobody answers is the posters' to tell.
+			d.Health.set(fromWAL, "cannot tell whether tables are suspended: "+err.Error(), d.clock())
+		}
+		if !sleep(ctx, d.watchEvery) {
+			return
+		}
+	}
+}
+
+// walState names the suspended ones of our tables, with what heals them, and
+// counts the transactions that are not yet visible.
+func walState(ctx context.Context, db *qdb.DB) (trouble string, lagTxns int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	r, err := db.Query(ctx, "SELECT name, suspended, writerTxn, sequencerTxn, errorMessage FROM wal_tables()")
+	if err != nil {
+		return "", 0, err
+	}
+	var texts []string
+	for _, t := range schema.Tables() {
+		for i := range r.Len() {
+			if r.Text(i, "name") != t.Name {
+				continue
+			}
+			writer, _ := r.Int(i, "writerTxn")
+			sequencer, _ := r.Int(i, "sequencerTxn")
+			lagTxns += max(0, sequencer-writer)
+			if r.Bool(i, "suspended") {
+				reason := r.Text(i, "errorMessage")
+				if reason != "" {
+					reason = " (" + reason + ")"
+				}
+				texts = append(texts, fmt.Sprintf("table %s is suspended%s, its new rows are not visible; when the cause is mended: ALTER TABLE %s RESUME WAL", t.Name, reason, t.Name))
+			}
+		}
+	}
+	return strings.Join(texts, "; "), lagTxns, nil
+}
