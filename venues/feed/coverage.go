@@ -63,7 +63,6 @@ func (m *Machine) breakStream(inst *instrument, s event.Stream, cause event.Caus
 			inst.stats.LastGapCause, inst.stats.LastGapTs = cause, iv.ts
 		}
 		iv.end = max(iv.end, m.now)
-		inst.lastTs = max(inst.lastTs, iv.ts)
 		m.putCoverage(inst, s)
 	default:
 		m.openGap(inst, s, cause, iv.end+1)

@@ -43,6 +43,12 @@ const Version = 1
 // another Version.
 const bufferBytesMax = 32 << 20
 
+// What a run may have. A REST answer names its instrument in 16 bits.
+const (
+	topLevelsMax   = 1000
+	instrumentsMax = 1 << 12
+)
+
 // Config is what a run record holds, as JSON: all that the derivation needs to
 // know beside the inputs.
 type Config struct {
@@ -135,7 +141,7 @@ type instrument struct {
 	// The scales of the decoder. They differ from the instrument's only while a
 	// finer message is tried.
 	tryPx, tryQty int8
-	keyframeOwed  bool // the live book has another scale than its last row
+	keyframeOwed  bool // the live book is to be written whole before its next message
 
 	// Waiting for a snapshot. buffer holds whole input records; firstID is the
 	// first id of the first of them.
@@ -300,6 +306,14 @@ func (m *Machine) setUp(cfg Config, feedID uint16) error {
 	venue, err := venues.ByName(cfg.Venue)
 	if err != nil {
 		return err
+	}
+	if cfg.TopLevels < 1 || cfg.TopLevels > topLevelsMax || len(cfg.Instruments) == 0 || len(cfg.Instruments) > instrumentsMax {
+		return fmt.Errorf("%d top levels of %d instruments cannot be", cfg.TopLevels, len(cfg.Instruments))
+	}
+	for _, inst := range cfg.Instruments {
+		if inst.PxScale < 0 || inst.PxScale > fixed.MaxScale || inst.QtyScale < 0 || inst.QtyScale > fixed.MaxScale {
+			return fmt.Errorf("instrument %q has scales %d and %d, not between 0 and %d", inst.Symbol, inst.PxScale, inst.QtyScale, fixed.MaxScale)
+		}
 	}
 	m.cfg, m.feed, m.venue, m.rules = cfg, feedID, venue, venue.Rules()
 	m.dec = venue.NewDecoder(cfg.Instruments)

@@ -22,7 +22,11 @@ import (
 //	     first), and the bytes of its buffered inputs; the state says how many
 //
 // The rows of a keyframe let SQL build a book without going back to the venue's
-// own snapshot.
+// own snapshot. They are written before the book's next message, once that has been
+// found to follow on: a row says that the book is right at its instant, and if the
+// next message shows that one was missed, the last proven instant is that of the
+// message before, not that of the keyframe. A silent book gets its rows late, but
+// it gets them.
 type keyframe struct {
 	Config      Config          `json:"config"` // instruments at their present scales
 	Connected   bool            `json:"connected"`
@@ -99,7 +103,7 @@ func (m *Machine) AppendKeyframe(dst []byte) []byte {
 }
 
 // keyframe takes a keyframe record: it compares the state with it, or takes the
-// state from it if the derivation starts here, and writes every live book whole.
+// state from it if the derivation starts here; every live book then owes its rows.
 func (m *Machine) keyframe(in *event.Input) error {
 	if m.insts == nil {
 		if err := m.restore(in); err != nil {
@@ -112,13 +116,8 @@ func (m *Machine) keyframe(in *event.Input) error {
 	for i := range m.insts {
 		inst := &m.insts[i]
 		m.putInstrument(inst)
-		// A book whose last interval is in doubt is not written as proven.
-		if inst.state == bookLive && inst.streams[event.StreamBook].state == event.StateVerified {
-			inst.keyframeOwed = false
-			m.putKeyframe(inst)
-		}
+		inst.keyframeOwed = inst.state == bookLive
 	}
-	m.flush()
 	return nil
 }
 
@@ -154,6 +153,9 @@ func (m *Machine) restore(in *event.Input) error {
 	m.connected, m.acksOwed, m.commandID, m.requests, m.hole = k.Connected, k.AcksOwed, k.CommandID, k.Requests, k.Hole
 	for i := range m.insts {
 		inst, ki := &m.insts[i], &k.Instruments[i]
+		if !ki.possible() {
+			return fmt.Errorf("the state of instrument %q cannot be", inst.Symbol)
+		}
 		inst.state, inst.keyframeOwed, inst.seq = ki.State, ki.KeyframeOwed, ki.Seq
 		inst.lastTs, inst.lastTrade, inst.lastMessageTs = ki.LastTs, ki.LastTrade, ki.LastMessageTs
 		inst.firstID, inst.request, inst.attempts, inst.syncingFrom = ki.FirstID, ki.Request, ki.Attempts, ki.SyncingFrom
@@ -203,4 +205,15 @@ func (iv *Interval) interval() interval {
 		state: iv.State, proof: iv.Proof, cause: iv.Cause, ts: iv.Ts, end: iv.End,
 		seqFirst: iv.SeqFirst, seqLast: iv.SeqLast, messages: iv.Messages,
 	}
+}
+
+// possible says whether a machine could have written this. The journal's checksums
+// guard the bytes; this guards against a record of another version.
+func (ki *keyInstrument) possible() bool {
+	for s, iv := range ki.Streams {
+		if iv.Stream != event.Stream(s) || iv.State > event.StateVerified || iv.Proof > event.ProofTradeID || iv.Cause > event.CauseJournal {
+			return false
+		}
+	}
+	return ki.State <= bookLive && ki.Buffered >= 0 && ki.Attempts >= 0 && ki.Stats.LastGapCause <= event.CauseJournal
 }

@@ -38,7 +38,7 @@ func (m *Machine) Status() Status {
 			Symbol: inst.Symbol, Book: bookStateNames[inst.state], Seq: inst.seq, LastMessageTs: inst.lastMessageTs,
 			Bids: inst.book.Len(event.Bid), Asks: inst.book.Len(event.Ask), Buffered: inst.buffered, Stats: inst.stats,
 		}
-		s.Stats.OffGrid = inst.book.OffGrid()
+		s.Stats.OffGrid += inst.book.OffGrid()
 		for k := range inst.streams {
 			iv := &inst.streams[k]
 			s.Streams[k] = StreamStatus{iv.state.String(), iv.proof.String(), iv.cause.String(), iv.ts, iv.end, iv.messages}
