@@ -45,7 +45,7 @@ func TestInputLayout(t *testing.T) {
 		t.Error("sizes of inputs have changed: the journal's format version must too")
 	}
 	// The numbers of the kinds are on disk.
-	for i, name := range strings.Fields("run stop connect close frame rest command tick loss") {
+	for i, name := range strings.Fields("run stop connect close frame rest command tick loss keyframe") {
 		if got := InputKind(i + 1).String(); got != name {
 			t.Errorf("kind %d is %q, want %q", i+1, got, name)
 		}

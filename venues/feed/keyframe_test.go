@@ -1,0 +1,116 @@
+package feed
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"deeptape/hotpath/event"
+	"deeptape/hotpath/ledger"
+)
+
+func (r *rig) keyframe() {
+	r.t.Helper()
+	r.step(event.InputKeyframe, 0, r.m.AppendKeyframe(nil))
+}
+
+// TestKeyframes: through storms, a derivation that starts at any keyframe gives
+// the same rows from there on, byte for byte, and keeps balanced books.
+func TestKeyframes(t *testing.T) {
+	first := rand.Uint64()
+	for seed := first; seed < first+4; seed++ {
+		ok := t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			s := newStorm(t, seed)
+			s.run()
+			for i := range 2500 {
+				s.event()
+				s.answers()
+				s.mishap()
+				if i%211 == 0 {
+					s.keyframe()
+				}
+			}
+			s.cut()
+			s.finish()
+			started := 0
+			for at, in := range s.inputs {
+				if in.Kind != event.InputKeyframe {
+					continue
+				}
+				started++
+				var want [][]byte
+				for _, rec := range s.sink.records {
+					if event.RecordPos(rec) > in.Pos {
+						want = append(want, rec)
+					}
+				}
+				d := NewDerivation(&sliceInputs{all: s.inputs[at:]}, 3)
+				var got [][]byte
+				for {
+					rec, _, err := d.Next()
+					if err == io.EOF {
+						break
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					if event.RecordPos(rec) > in.Pos {
+						got = append(got, append([]byte(nil), rec...))
+					}
+				}
+				sameRecords(t, fmt.Sprintf("from the keyframe at %d", in.Pos), got, want)
+				if off := d.Frames(3).Read().Difference(); off != 0 {
+					t.Fatalf("from the keyframe at %d: frames are off by %d", in.Pos, off)
+				}
+			}
+			if started < 10 {
+				t.Errorf("only %d keyframes", started)
+			}
+		})
+		if !ok {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+}
+
+// A keyframe that is not what the inputs before it make stops the derivation: a
+// changed digit in the book, or in the state.
+func TestKeyframeDiffers(t *testing.T) {
+	for name, change := range map[string]func([]byte){
+		"level": func(b []byte) { b[len(b)-1] ^= 1 },
+		"state": func(b []byte) { b[4+strings.Index(string(b[4:]), `"seq":`)+6] ^= 1 },
+	} {
+		r := liveRig(t)
+		data := r.m.AppendKeyframe(nil)
+		change(data)
+		in := event.Input{InputHead: event.InputHead{Kind: event.InputKeyframe, Feed: 3, Pos: r.pos + 1, Ts: r.now}, Data: data}
+		if err := r.m.Step(&in); err == nil || !strings.Contains(err.Error(), "not what the inputs before it make") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func FuzzRestore(f *testing.F) {
+	m := New(&memorySink{}, &ledger.Frames{}, &ledger.RowsDerived{})
+	cfg := event.Input{InputHead: event.InputHead{Kind: event.InputRun, Pos: 1, Ts: t0}, Data: []byte(`{"venue":"binance","instruments":[{"venue":"binance","symbol":"AAAUSDT"}],"top_levels":2}`)}
+	if err := m.Step(&cfg); err != nil {
+		f.Fatal(err)
+	}
+	good := m.AppendKeyframe(nil)
+	f.Add(good)
+	f.Add(good[:len(good)-1])
+	f.Add(binary.LittleEndian.AppendUint32(nil, 1<<31))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m := New(&memorySink{}, &ledger.Frames{}, &ledger.RowsDerived{})
+		in := event.Input{InputHead: event.InputHead{Kind: event.InputKeyframe, Pos: 9, Ts: t0}, Data: data}
+		if m.Step(&in) == nil { // what restores gives itself again
+			next := event.Input{InputHead: event.InputHead{Kind: event.InputTick, Pos: 10, Ts: t0 + 1}}
+			if err := m.Step(&next); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
