@@ -33,10 +33,10 @@ func TestRecording(t *testing.T) {
 	t.Run("rows", func(t *testing.T) {
 		got.t = t
 		checkRecorded(t, got, want, 2000, 6493, 298_094)
-		if n := got.checkTrades(want.trades); n != len(want.trades) || n != 19_904 {
+		if n, _ := got.checkTrades(want.trades); n != len(want.trades) || n != 19_904 {
 			t.Errorf("%d trades of %d", n, len(want.trades))
 		}
-		if n := got.checkQuotes(want.quotes); n != len(want.quotes) || n != 73_174 {
+		if n, _ := got.checkQuotes(want.quotes); n != len(want.quotes) || n != 73_174 {
 			t.Errorf("%d quotes of %d", n, len(want.quotes))
 		}
 		for stream, states := range map[string]string{"book": "gap:start verified", "trades": "gap:start unverified:silence verified", "quotes": "gap:start unverified"} {
@@ -211,7 +211,7 @@ func TestFourSymbols(t *testing.T) {
 		if s := got.states("trades"); len(got.trades) != 0 || s != "gap:start unverified:silence" {
 			t.Errorf("%s: %d trades, coverage %s", symbol, len(got.trades), s)
 		}
-		if n := got.checkQuotes(want.quotes); n != len(want.quotes) {
+		if n, _ := got.checkQuotes(want.quotes); n != len(want.quotes) {
 			t.Errorf("%s: %d quotes of %d", symbol, n, len(want.quotes))
 		}
 	}

@@ -30,6 +30,10 @@ func TestRestart(t *testing.T) {
 			for i := range 3 {
 				a := startAgent(t, v, db)
 				st := a.recordFor(1500 * time.Millisecond)
+				if c.name == "stopped" && i == 0 {
+					a.isAlone(v, db)
+					st = a.status()
+				}
 				if st.LedgerDifference != 0 || st.Frames["lost"] != 0 {
 					t.Errorf("ledger: %+v", st)
 				}
@@ -62,7 +66,8 @@ func TestRestart(t *testing.T) {
 				s := db.read(t, symbol)
 				r := s.walk(m.symbol[symbol].diffs, func(id int64) []level { return m.snapshotAt(t, symbol, id) }, func(bookMessage, *slowBook) {})
 				db.checkView(s, r)
-				trades, quotes := s.checkTrades(m.symbol[symbol].trades), s.checkQuotes(m.symbol[symbol].quotes)
+				trades, _ := s.checkTrades(m.symbol[symbol].trades)
+				quotes, _ := s.checkQuotes(m.symbol[symbol].quotes)
 				if r.snapshots != 3 || r.diffs < 3 || trades < 3 || quotes < 3 {
 					t.Errorf("%s: %+v, %d trades, %d quotes: too quiet to show anything", symbol, r, trades, quotes)
 				}
@@ -84,6 +89,18 @@ func TestRestart(t *testing.T) {
 }
 
 func (a *agent) kill9() { a.kill() }
+
+// isAlone starts others that would write the same journal, or the same symbols of
+// the same database: they must refuse.
+func (a *agent) isAlone(v *venue, db database) {
+	a.t.Helper()
+	for what, journal := range map[string]string{"journal": v.journal, "coverage": v.journal + "-of-another"} {
+		p := start(a.t, nil, "capture", "-c", v.conf, "--journal", journal, "--questdb", db.conf(), "--listen", "127.0.0.1:0")
+		if code := p.wait(30 * time.Second); code != 1 || !strings.Contains(p.errout.String(), what) {
+			a.t.Errorf("a second agent ended with %d, want 1 and why (%s):\n%s", code, what, tail(p.errout.String()))
+		}
+	}
+}
 
 // recordFor lets the agent record, from the moment when its books are live, and
 // returns its status at the end.

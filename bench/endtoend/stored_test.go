@@ -380,42 +380,48 @@ func (s *stored) walk(diffs []diff, snapshotOf func(id int64) []level, after fun
 // topLevels is the default of the configuration.
 const topLevels = 10
 
-// checkTrades: the stored trades are some of those sent, each once, in order; it
-// returns how many.
-func (s *stored) checkTrades(sent []trade) int {
+// checkTrades: the stored trades are some of those sent, each once, in order. It
+// returns how many, and how many of those sent between them are not there.
+func (s *stored) checkTrades(sent []trade) (n, missing int) {
 	t := s.t
 	t.Helper()
 	i := 0
 	for _, x := range s.trades {
-		for i < len(sent) && sent[i].id != x.id {
-			i++
+		for ; i < len(sent) && sent[i].id != x.id; i++ {
+			missing++
 		}
 		if i == len(sent) || sent[i] != x.trade {
 			t.Fatalf("%s: stored trade %+v was not sent so, or not after the one before it", s.symbol, x)
 		}
-		i++
+		if i++; n == 0 {
+			missing = 0 // before the first
+		}
+		n++
 	}
-	return len(s.trades)
+	return n, missing
 }
 
 // checkQuotes: the same for quotes.
-func (s *stored) checkQuotes(sent []quote) int {
+func (s *stored) checkQuotes(sent []quote) (n, missing int) {
 	t := s.t
 	t.Helper()
 	i := 0
 	for _, x := range s.quotes {
-		for i < len(sent) && sent[i] != x.quote {
-			i++
+		for ; i < len(sent) && sent[i] != x.quote; i++ {
+			missing++
 		}
 		if i == len(sent) {
 			t.Fatalf("%s: stored quote %+v was not sent so, or not after the one before it", s.symbol, x)
 		}
-		i++
 		if x.flags != flagUnverified {
 			t.Fatalf("%s: a quote cannot be proven, but its flags are %d", s.symbol, x.flags)
 		}
+		if i++; n == 0 {
+			missing = 0
+		}
+		n++
 	}
-	return len(s.quotes)
+	return n, missing
 }
 
 func itoa(n int64) string { return fmt.Sprint(n) }
