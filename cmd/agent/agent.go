@@ -206,6 +206,7 @@ func (a *Agent) plan(ctx context.Context) error {
 		DB: a.conf, Agent: a.name, Log: a.log, NowNs: a.clock.NowNs,
 		Quarantine: filepath.Join(a.cfg.Journal.Dir, "quarantine"),
 		Derive:     a.derive,
+		Counters:   a.counters,
 		Prepare:    a.prepareDB,
 	}, deliverBell, a.lanes)
 	return nil
@@ -317,13 +318,24 @@ func (a *Agent) Run(ctx context.Context) error {
 		timer := time.AfterFunc(stopWithin, cancelDeliver)
 		defer timer.Stop()
 	}
-	err = errors.Join(err, <-delivered, a.saveAcked())
+	undelivered := <-delivered
+	var left *deliver.LeftBehindError
+	if errors.As(undelivered, &left) {
+		a.log.Warn(left.Error()) // QuestDB was away: no failure of ours, and no loss
+		undelivered = nil
+	}
+	err = errors.Join(err, undelivered, a.saveAcked())
 	return err
 }
 
-// derive opens the journal for one feed.
-func (a *Agent) derive(number uint16) (deliver.Source, error) {
-	r := journal.NewReader(a.fs, a.cfg.Journal.Dir, journal.Position{})
+// derive opens the journal for one feed, at the last keyframe before the input at
+// from.
+func (a *Agent) derive(number uint16, from uint64) (deliver.Source, error) {
+	at, err := a.anchors.startOf(map[uint16]uint64{number: from - 1})
+	if err != nil {
+		return nil, err
+	}
+	r := journal.NewReader(a.fs, a.cfg.Journal.Dir, at)
 	return &source{feed: number, r: r, d: feed.NewDerivation(inputs{r, a.log}, number)}, nil
 }
 

@@ -2,11 +2,13 @@ package agent
 
 import (
 	"fmt"
+	"strconv"
 
 	"github.com/VictoriaMetrics/metrics"
 
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/ledger"
+	"deeptape/ilp/deliver"
 )
 
 // metrics names what /metrics shows. Every value is read when it is asked for:
@@ -67,11 +69,24 @@ func (a *Agent) metrics() *metrics.Set {
 		gauge("deeptape_questdb_sent_bytes_total", func() float64 { return float64(d.Stats.Bytes.Load()) })
 		gauge("deeptape_questdb_retries_total", func() float64 { return float64(d.Stats.Retries.Load()) })
 		gauge("deeptape_questdb_catch_ups_total", func() float64 { return float64(d.Stats.CatchUps.Load()) })
+		gauge("deeptape_questdb_lag_transactions", func() float64 { return float64(d.Stats.LagTxns.Load()) })
+		gauge("deeptape_questdb_lag_seconds", func() float64 { return a.lagSeconds() })
 		gauge("deeptape_questdb_seconds_since_ack", func() float64 {
 			return float64(a.clock.NowNs()-max(d.Health.LastAckNs(), a.started)) / 1e9
 		})
 	}
 	return set
+}
+
+// lagSeconds is how long rows have been waiting for QuestDB, at most: the time
+// since its last answer, while anything waits.
+func (a *Agent) lagSeconds() float64 {
+	for _, l := range a.lanes {
+		if l.Derived() > l.Acked() {
+			return float64(a.clock.NowNs()-max(a.deliverer.Health.LastAckNs(), a.started)) / 1e9
+		}
+	}
+	return 0
 }
 
 // countState counts the symbols whose current interval of a stream is in a state.
@@ -88,4 +103,43 @@ func (a *Agent) countState(s event.Stream, state event.State) (n int) {
 		}
 	}
 	return n
+}
+
+// counters are the rows of capture_stats: the ledgers as they stand.
+func (a *Agent) counters() []deliver.Stat {
+	var stats []deliver.Stat
+	now := a.clock.NowNs()
+	for i, l := range a.lanes {
+		put := func(name string, value uint64) {
+			stats = append(stats, deliver.Stat{Ts: now, Venue: a.feeds[i].Venue, Connection: strconv.Itoa(int(l.Feed)), Counter: name, Value: int64(value)})
+		}
+		frames := l.Frames.Read()
+		for k, e := range ledger.Entries {
+			name := "frames_" + e.Label
+			if e.Reason != "" {
+				name += "_" + e.Reason
+			}
+			put(name, frames[k])
+		}
+		for t, c := range l.Rows.Read() {
+			put("rows_derived_"+ledger.TableNames[t], c.Derived)
+			put("rows_deferred_"+ledger.TableNames[t], c.Deferred)
+			put("rows_quarantined_"+ledger.TableNames[t], c.Quarantined)
+		}
+		c := a.sessions[i].Counters()
+		put("connects", c.Connects.Load())
+		put("disconnects", c.Disconnects.Load())
+		if st := a.sessions[i].Status(); st != nil {
+			var gaps, stale, fetches uint64
+			for _, in := range st.Instruments {
+				gaps += in.Stats.Gaps
+				stale += in.Stats.StaleSnapshots
+				fetches += in.Stats.Fetches
+			}
+			put("gaps", gaps)
+			put("snapshots_stale", stale)
+			put("snapshots_requested", fetches)
+		}
+	}
+	return stats
 }

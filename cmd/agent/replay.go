@@ -55,7 +55,7 @@ func Replay(ctx context.Context, opt ReplayOptions, d *feed.Derivation) (uint64,
 		DB: opt.DB, Agent: opt.Agent, Log: opt.Log, Prepare: opt.Prepare,
 		Quarantine: filepath.Join(opt.Dir, "quarantine"),
 		NowNs:      func() int64 { return start.UnixNano() + int64(time.Since(start)) },
-		Derive: func(uint16) (deliver.Source, error) {
+		Derive: func(uint16, uint64) (deliver.Source, error) {
 			return nil, errors.New("BUG: a replay deferred rows")
 		},
 	}, bell, []*lane.Lane{l})

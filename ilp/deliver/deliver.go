@@ -53,8 +53,9 @@ type Options struct {
 	FlushRows  int    // a batch is sent at this size; default 20,000
 	FlushEvery time.Duration
 	Batches    int // that exist at all; they bound the memory
-	// Derive opens the journal for catch-up of one feed.
-	Derive func(feed uint16) (Source, error)
+	// Derive opens the journal for catch-up of one feed, at a place before the
+	// input at from.
+	Derive func(feed uint16, from uint64) (Source, error)
 	// Prepare makes the database ready; nothing is posted before it has returned
 	// nil. It is called until it does, and again after every lost connection: the
 	// server that comes back may be another, without our tables or with others. It
@@ -355,7 +356,7 @@ func (d *Deliverer) takeLive(ls *laneState) (worked bool, err error) {
 		worked = true
 	}
 	if from, skip, ok := ls.l.Episode(); ok {
-		source, err := d.opt.Derive(ls.l.Feed)
+		source, err := d.opt.Derive(ls.l.Feed, from)
 		if err != nil {
 			return worked, fmt.Errorf("cannot derive deferred rows of feed %d: %w", ls.l.Feed, err)
 		}
@@ -494,7 +495,15 @@ func (d *Deliverer) leftBehind() error {
 	if inputs == 0 && d.slow.idle() {
 		return nil
 	}
-	return fmt.Errorf("rows of %d inputs are not in QuestDB yet; the journal keeps them: `deeptape replay` delivers them", inputs)
+	return &LeftBehindError{inputs}
+}
+
+// LeftBehindError says that a stop came before QuestDB had everything. Nothing is
+// lost: the journal has it.
+type LeftBehindError struct{ Inputs uint64 }
+
+func (e *LeftBehindError) Error() string {
+	return fmt.Sprintf("rows of %d inputs are not in QuestDB yet; the journal keeps them: the next capture delivers them, or `deeptape replay`", e.Inputs)
 }
 
 // encode appends a record's rows to their batch.

@@ -543,7 +543,7 @@ func TestFailingStep(t *testing.T) {
 	broken := errors.New("broken journal")
 	r := newRig(t, 15, rigOptions{feeds: 1, inputs: 2500, lane: smallLane, opt: Options{
 		Prepare: func(context.Context) error { return errNotReady },
-		Derive:  func(uint16) (Source, error) { return nil, broken },
+		Derive:  func(uint16, uint64) (Source, error) { return nil, broken },
 	}})
 	r.d.opt.Batches = 1000
 	for range 1000 {

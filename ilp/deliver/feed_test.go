@@ -298,7 +298,7 @@ func newRig(t *testing.T, seed uint64, ro rigOptions) *rig {
 		opt.Prepare = func(context.Context) error { return nil }
 	}
 	if opt.Derive == nil {
-		opt.Derive = func(n uint16) (Source, error) { return &testSource{f: r.feeds[n]}, nil }
+		opt.Derive = func(n uint16, _ uint64) (Source, error) { return &testSource{f: r.feeds[n]}, nil }
 	}
 	r.d = New(opt, r.bell, lanes)
 	r.d.watchEvery, r.d.retryMin = 20*time.Millisecond, 2*time.Millisecond
