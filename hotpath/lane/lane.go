@@ -155,10 +155,14 @@ func (l *Lane) SetWritten(pos uint64) { l.written.Store(pos) }
 // Deliverer only.
 func (l *Lane) SetAcked(pos uint64) { l.acked.Store(pos) }
 
-// Derived, Written, Acked: any goroutine.
+// Derived is the input up to which all rows are in the ring or deferred. Any goroutine.
 func (l *Lane) Derived() uint64 { return l.derived.Load() }
+
+// Written is the input up to which the journal file has everything. Any goroutine.
 func (l *Lane) Written() uint64 { return l.written.Load() }
-func (l *Lane) Acked() uint64   { return l.acked.Load() }
+
+// Acked is the input up to which QuestDB has all rows. Any goroutine.
+func (l *Lane) Acked() uint64 { return l.acked.Load() }
 
 // Deferring says whether an episode of deferral is under way. Any goroutine.
 func (l *Lane) Deferring() bool {

@@ -29,9 +29,9 @@ type covers struct {
 var (
 	stateGap, stateUnverified, stateVerified = event.StateGap.String(), event.StateUnverified.String(), event.StateVerified.String()
 
-	proofNone, proofChain, proofCRC  = event.ProofNone.String(), event.ProofChain.String(), event.ProofCRC.String()
-	proofConnectionSeq, proofTradeID = event.ProofConnectionSeq.String(), event.ProofTradeID.String()
-	causeStart, causeStop            = event.CauseStart.String(), event.CauseStop.String()
+	proofNone, proofChain, proofCRC = event.ProofNone.String(), event.ProofChain.String(), event.ProofCRC.String()
+	proofTradeID                    = event.ProofTradeID.String()
+	causeStart, causeStop           = event.CauseStart.String(), event.CauseStop.String()
 )
 
 const coverageColumns = "ts::long t, ts_end::long te, venue, symbol, stream, state, proof, cause, seq_first, seq_last, messages, detail"
