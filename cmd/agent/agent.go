@@ -102,10 +102,10 @@ func New(ctx context.Context, opt Options) (_ *Agent, err error) {
 	for _, d := range recovery.Damage {
 		a.log.Warn("journal is damaged; only what the damage covers is lost", "damage", d)
 	}
-	if err = a.openDB(ctx); err != nil {
+	if a.pastRuns, err = readPast(a.fs, a.cfg.Journal.Dir, recovery, &a.anchors); err != nil {
 		return nil, err
 	}
-	if a.pastRuns, err = readPast(a.fs, a.cfg.Journal.Dir, recovery, &a.anchors); err != nil {
+	if err = a.openDB(ctx); err != nil {
 		return nil, err
 	}
 	if err = a.plan(ctx); err != nil {
@@ -299,8 +299,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		delivered <- nil
 	}
 	go a.keepAcked(deliverCtx)
+	if a.dbReady {
+		go a.watchForSecond(deliverCtx, func(err error) { cancelFeeds(err) })
+	}
 	go a.keepWithinLimits(deliverCtx)
-	defer context.AfterFunc(ctx, func() { a.journaler.stopping.Store(true) })()
+	defer context.AfterFunc(feeds, func() { a.journaler.stopping.Store(true) })()
 	var wg sync.WaitGroup
 	errs := make([]error, len(a.sessions))
 	for i, s := range a.sessions {
@@ -313,6 +316,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	wg.Wait()
 	a.log.Info("stopping: writing what is on its way")
 	err := errors.Join(errors.Join(errs...), <-journaled)
+	if cause := context.Cause(feeds); err == nil && cause != nil && ctx.Err() == nil {
+		err = cause // another part, or another agent, has ended the run
+	}
 	if a.deliverer != nil {
 		a.deliverer.Stop()
 		timer := time.AfterFunc(stopWithin, cancelDeliver)

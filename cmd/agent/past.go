@@ -23,12 +23,13 @@ type past struct {
 	pos    map[uint16]uint64
 	acked  map[uint16]uint64
 	resume map[instrumentKey]feed.Resume
+	agents map[string]bool // that wrote this journal: gone, because we hold its lock
 }
 
 // readPast derives the end of the journal, from the last keyframes on. The acknowledged positions are a hint from a
 // file: starting earlier than they say is harmless.
 func readPast(fs journal.FS, dir string, rec journal.Recovery, anchors *anchors) (*past, error) {
-	p := &past{pos: map[uint16]uint64{}, acked: map[uint16]uint64{}, resume: map[instrumentKey]feed.Resume{}}
+	p := &past{pos: map[uint16]uint64{}, acked: map[uint16]uint64{}, resume: map[instrumentKey]feed.Resume{}, agents: map[string]bool{}}
 	for _, f := range rec.Feeds {
 		p.pos[f.Feed] = f.Pos
 	}
@@ -66,6 +67,7 @@ func readPast(fs journal.FS, dir string, rec journal.Recovery, anchors *anchors)
 		if m == nil {
 			continue
 		}
+		p.agents[m.Agent()] = true
 		venue, symbols := m.Symbols()
 		for i, s := range symbols {
 			key := instrumentKey{venue, s}

@@ -47,6 +47,29 @@ const (
 	watchTime = 4 * time.Second
 )
 
+// watchForSecond ends a capture that was started together with another one of the
+// same symbols: neither had extended its coverage when the other looked. Of two,
+// the one whose name comes later gives way.
+func (a *Agent) watchForSecond(ctx context.Context, stop func(error)) {
+	for range 3 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(watchTime):
+		}
+		for _, name := range a.cfg.VenueNames() {
+			for _, s := range a.cfg.Venues[name].Symbols {
+				res, err := a.db.Query(ctx, fmt.Sprintf("SELECT agent FROM coverage WHERE venue = %s AND symbol = %s AND ts >= %s AND agent < %s AND agent NOT LIKE '%%/replay' LIMIT 1",
+					qdb.Quote(name), qdb.Quote(s), qdb.FormatTime(a.started), qdb.Quote(a.name)))
+				if err == nil && res.Len() > 0 {
+					stop(fmt.Errorf("agent %s was started at the same time and is recording %s %s into this database; this one gives way", res.Text(0, "agent"), name, s))
+					return
+				}
+			}
+		}
+	}
+}
+
 // refuseSecond fails if another agent is writing one of our symbols into this
 // database: both would call the same instants verified.
 func (a *Agent) refuseSecond(ctx context.Context) error {
@@ -69,8 +92,8 @@ func (a *Agent) refuseSecond(ctx context.Context) error {
 	suspected := false
 	for _, name := range a.cfg.VenueNames() {
 		for _, s := range a.cfg.Venues[name].Symbols {
-			_, ok := first[instrumentKey{name, s}]
-			suspected = suspected || ok
+			last, ok := first[instrumentKey{name, s}]
+			suspected = suspected || ok && !a.pastRuns.agents[last[0]]
 		}
 	}
 	if !suspected {

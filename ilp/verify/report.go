@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"deeptape/hotpath/event"
 )
@@ -52,7 +53,40 @@ type StreamReport struct {
 	Matched    int         `json:"matched"`          // verified intervals whose count, ids and end are those of their rows
 	Percent    float64     `json:"verified_percent"` // of the time from the first verified instant to the last
 
+	// Missing lists the first gaps of the time asked for; Gap counts all.
+	Missing []Missing `json:"missing,omitempty"`
+
 	firstNs, lastNs int64
+}
+
+// Missing is a gap: its first and last instant, its cause, and which ids, where
+// the venue numbers them.
+type Missing struct {
+	FromNs  int64  `json:"from_ns"`
+	ToNs    int64  `json:"to_ns"`
+	Cause   string `json:"cause"`
+	FirstID *int64 `json:"first_id,omitempty"`
+	LastID  *int64 `json:"last_id,omitempty"`
+}
+
+func (m *Missing) String() string {
+	text := fmt.Sprintf("from %s to %s (%s), cause %s", stamp(m.FromNs), stamp(m.ToNs), time.Duration(m.ToNs-m.FromNs+1), m.Cause)
+	if m.FirstID != nil && m.LastID != nil {
+		text += fmt.Sprintf(", ids %d to %d", *m.FirstID, *m.LastID)
+	}
+	return text
+}
+
+// missing notes a gap as far as it lies between from and until.
+func (s *StreamReport) missing(iv *interval, from, until int64) {
+	if len(s.Missing) == listedMax {
+		return
+	}
+	m := Missing{FromNs: from, ToNs: until, Cause: iv.cause}
+	if iv.seqFirst != event.Null && iv.seqLast != event.Null {
+		m.FirstID, m.LastID = &iv.seqFirst, &iv.seqLast
+	}
+	s.Missing = append(s.Missing, m)
 }
 
 // add accounts for an interval, as far as it lies between from and until.
@@ -67,6 +101,8 @@ func (s *StreamReport) add(iv *interval, messages, from, until int64) {
 		s.lastNs = until
 	case stateUnverified:
 		state = &s.Unverified
+	default:
+		s.missing(iv, from, until)
 	}
 	state.Intervals++
 	state.Ns += max(0, until-from+1)
@@ -186,6 +222,14 @@ func (r *Report) WriteText(w io.Writer) error {
 		for _, t := range s.Streams {
 			p.line("  %-7s %8.4f %% of its time verified; intervals: %d verified, %d unverified, %d gap; %d messages in %d rows", t.Stream, t.Percent,
 				t.Verified.Intervals, t.Unverified.Intervals, t.Gap.Intervals, t.Verified.Messages+t.Unverified.Messages+t.Gap.Messages, t.Rows)
+		}
+		for _, t := range s.Streams {
+			for i := range t.Missing {
+				p.line("  missing      %s: %s", t.Stream, &t.Missing[i])
+			}
+			if more := t.Gap.Intervals - len(t.Missing); more > 0 {
+				p.line("  missing      %s: %d more gaps", t.Stream, more)
+			}
 		}
 		for _, text := range s.Proven {
 			p.line("  proved       %s", text)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"deeptape/hotpath/event"
 	"deeptape/ilp/qdb"
 )
 
@@ -154,5 +155,31 @@ func TestExporterWaits(t *testing.T) {
 	})
 	if err != nil || rows != 1 || asked != 3 {
 		t.Errorf("%d rows after %d requests: %v", rows, asked, err)
+	}
+}
+
+// What is missing is named: each gap with its cause and ids, cut to the time asked
+// for; many gaps are listed up to a bound and counted beyond it.
+func TestMissing(t *testing.T) {
+	r := newSymbolReport(key{"binance", "BTCUSDT"})
+	s := &StreamReport{Stream: "book"}
+	r.Streams = []*StreamReport{s}
+	gap := &interval{ts: 1000, end: 2999, state: stateGap, cause: "sequence", seqFirst: 7, seqLast: 9}
+	s.add(gap, 0, 1500, 2999)
+	for range listedMax + 1 {
+		s.add(&interval{ts: 5000, end: 5000, state: stateGap, cause: "stop", seqFirst: event.Null, seqLast: event.Null}, 0, 5000, 5000)
+	}
+	var b strings.Builder
+	if err := (&Report{Symbols: []*SymbolReport{r}}).WriteText(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"missing      book: from 1970-01-01T00:00:00.000001500Z to 1970-01-01T00:00:00.000002999Z (1.5µs), cause sequence, ids 7 to 9\n",
+		"missing      book: from 1970-01-01T00:00:00.000005000Z to 1970-01-01T00:00:00.000005000Z (1ns), cause stop\n",
+		"missing      book: 2 more gaps\n",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is not in\n%s", want, b.String())
+		}
 	}
 }

@@ -7,6 +7,7 @@ import "deeptape/hotpath/event"
 type Status struct {
 	Venue       string
 	Connected   bool
+	Lines       int // connections that are up, at most two
 	Instruments []InstrumentStatus
 }
 
@@ -31,7 +32,12 @@ type StreamStatus struct {
 
 // Status of the machine as of its last input. It allocates: once a second is fine.
 func (m *Machine) Status() Status {
-	st := Status{Venue: m.cfg.Venue, Connected: m.connected, Instruments: make([]InstrumentStatus, len(m.insts))}
+	st := Status{Venue: m.cfg.Venue, Connected: m.connected(), Instruments: make([]InstrumentStatus, len(m.insts))}
+	for i := range m.lines {
+		if m.lines[i].up {
+			st.Lines++
+		}
+	}
 	for i := range m.insts {
 		inst := &m.insts[i]
 		s := InstrumentStatus{
@@ -60,6 +66,9 @@ func (m *Machine) Resume(i int) Resume {
 	}
 	return r
 }
+
+// Agent is the one that made the run.
+func (m *Machine) Agent() string { return m.cfg.Agent }
 
 // Symbols of the run, in their order, and their venue.
 func (m *Machine) Symbols() (venue string, symbols []string) {
