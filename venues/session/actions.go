@@ -2,18 +2,19 @@ package session
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
 	"deeptape/hotpath/event"
+	"deeptape/venues"
 	"deeptape/venues/feed"
 	"deeptape/venues/wire"
 )
 
-// do grants the machine's wishes. The actions are the machine's memory, and
-// sending steps it again: they are copied first.
-func (s *Session) do(actions []feed.Action) error {
-	for _, a := range slices.Clone(actions) {
+// do grants the machine's wishes.
+func (s *Session) do(actions []feed.Action) {
+	for _, a := range actions {
 		switch a.Kind {
 		case feed.ActionSend:
 			s.sends = append(s.sends, a.Text)
@@ -25,63 +26,97 @@ func (s *Session) do(actions []feed.Action) error {
 			s.log.Info(a.Text)
 		}
 	}
-	return nil
 }
 
 // send sends what is due, inside the venue's budget of commands.
-func (s *Session) send() {
+func (s *Session) send() error {
 	for len(s.sends) > 0 && s.conn != nil {
 		if ok, _ := s.commands.TryTake(s.clock.NowNs(), 1); !ok {
-			return
+			return nil
 		}
-		text := s.sends[0]
+		text := []byte(s.sends[0])
+		if taken, err := s.input(event.InputCommand, s.clock.NowNs(), 0, text); err != nil || !taken {
+			return err
+		}
 		s.sends = slices.Delete(s.sends, 0, 1)
-		if err := s.conn.WriteText([]byte(text)); err != nil {
-			return // Read will say Closed
+		if err := s.conn.WriteText(text); err != nil {
+			return nil // Read will say Closed
 		}
 		s.counters.Commands.Add(1)
-		if err := s.input(event.InputCommand, s.clock.NowNs(), 0, []byte(text)); err != nil {
-			s.log.Error("cannot book a command", "err", err)
-		}
 	}
+	return nil
 }
 
 // fetch gets a snapshot in a goroutine of its own and leaves the answer in the
 // inbox. Its wait for the request budget is not bounded, by the venue's own rule;
-// the request itself is, by wire.Rest.
+// the request itself is, by wire.Rest. All of it ends with the connection.
 func (s *Session) fetch(a feed.Action) {
+	if s.fetchCtx == nil || s.fetchCtx.Err() != nil {
+		return // the machine forgets its request when it learns of the end
+	}
+	ctx, connection := s.fetchCtx, s.connects
 	inst := &s.cfg.Instruments[a.Inst]
 	request := s.opt.Venue.SnapshotRequest(inst.Symbol, s.cfg.Depth)
-	s.fetches.Add(1)
-	go func() {
-		defer s.fetches.Add(-1)
-		time.Sleep(time.Duration(a.DelayNs))
-		for {
-			ok, waitNs := s.opt.Budgets.Weight.TryTake(s.clock.NowNs(), request.Weight)
-			if ok {
-				break
-			}
-			time.Sleep(time.Duration(min(waitNs, int64(time.Second))))
-			if s.lane.Inputs.Closed() {
-				return
-			}
+	s.fetches.Go(func() {
+		ans, ok := s.get(ctx, request, a.DelayNs)
+		if !ok {
+			return
 		}
-		got, err := s.opt.Rest.Get(context.Background(), s.opt.RestURL+request.Path)
-		if err == nil && (got.Status == 429 || got.Status == 418) {
-			wait := max(got.RetryAfter, time.Second)
-			s.opt.Budgets.Weight.Block(s.clock.NowNs() + int64(wait))
-			s.log.Warn("venue limits requests", "status", got.Status, "retry_after", wait)
+		ans.connection, ans.inst, ans.request = connection, uint16(a.Inst), a.Request
+		select {
+		case s.inbox <- ans:
+			s.interrupt()
+		case <-ctx.Done():
 		}
-		if err == nil && got.UsedWeight >= 0 {
-			s.opt.Budgets.Weight.Observe(s.clock.NowNs(), got.UsedWeight)
+	})
+}
+
+// get is false if ctx ended before the answer.
+func (s *Session) get(ctx context.Context, request venues.Request, delayNs int64) (ans answer, ok bool) {
+	if !sleep(ctx, time.Duration(delayNs)) {
+		return ans, false
+	}
+	for {
+		taken, waitNs := s.opt.Budgets.Weight.TryTake(s.clock.NowNs(), request.Weight)
+		if taken {
+			break
 		}
-		ans := answer{inst: uint16(a.Inst), request: a.Request, status: uint16(got.Status), body: got.Body}
-		if err != nil {
-			ans.status, ans.body = 0, []byte(err.Error())
+		if waitNs == wire.Never {
+			ans.body = fmt.Appendf(nil, "a request of weight %d is above the venue's limit", request.Weight)
+			return ans, true
 		}
-		s.inbox <- ans
-		s.interrupt()
-	}()
+		// Others may give up their place: look again now and then.
+		if !sleep(ctx, time.Duration(min(waitNs, int64(time.Second)))) {
+			return ans, false
+		}
+	}
+	got, err := s.opt.Rest.Get(ctx, s.opt.RestURL+request.Path)
+	if got.Status == 429 || got.Status == 418 { // also without a whole body
+		wait := max(got.RetryAfter, time.Second)
+		s.opt.Budgets.Weight.Block(s.clock.NowNs() + int64(wait))
+		s.log.Warn("venue limits requests", "status", got.Status, "retry_after", wait)
+	}
+	if got.UsedWeight >= 0 {
+		s.opt.Budgets.Weight.Observe(s.clock.NowNs(), got.UsedWeight)
+	}
+	if ctx.Err() != nil {
+		return ans, false
+	}
+	if err != nil {
+		return answer{body: []byte(err.Error())}, true
+	}
+	return answer{status: uint16(got.Status), body: got.Body}, true
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
 }
 
 // NewBudgets makes the budgets of a venue.

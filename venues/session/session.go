@@ -12,15 +12,19 @@
 // Invariants: only the owner goroutine touches the connection (but for
 // Interrupt), the machine and the producer side of the lane; the machine steps
 // inputs in the order in which they stand in the journal; every fetch is answered
-// by exactly one input.
+// by exactly one input, unless its connection has ended before; no goroutine is
+// left when Run returns.
 package session
 
 import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,10 +48,11 @@ const (
 
 	// A frame waits this long for room in the journal's ring, and those behind it
 	// wait in the kernel, before it is dropped and booked as lost: a disk that
-	// pauses costs latency, and only one that has failed costs data. What is not a
-	// frame cannot be dropped (an answer that is lost would be waited for for
-	// ever) and waits as long as it takes.
+	// pauses costs latency, and only one that has failed costs data. The rest
+	// comes again or is offered again; only the ends of runs and connections wait
+	// as long as it takes, and not longer than stopPatience after a stop.
 	journalPatience = time.Second
+	stopPatience    = 5 * time.Second
 	journalPoll     = 200 * time.Microsecond
 
 	backoffMin = 250 * time.Millisecond
@@ -91,10 +96,15 @@ type Session struct {
 	sends      []string
 	commands   *wire.Budget
 	inbox      chan answer
-	keyframes  uint64 // of those that the journal has asked for, made
+	held       *answer // taken from the inbox and not yet journalled
+	keyframes  uint64  // of those that the journal has asked for, made
 	scratch    []byte
 	live       atomic.Pointer[wire.Conn] // the connection to interrupt
-	fetches    atomic.Int64              // under way
+	fetchCtx   context.Context           // ends with the connection
+	fetches    sync.WaitGroup
+	stopping   context.Context // done when the session is to end
+
+	journalPatience, stopPatience time.Duration // fields for tests
 
 	lost        int64 // frames dropped since the last loss record
 	lostFirstTs int64
@@ -112,10 +122,11 @@ type Counters struct {
 }
 
 type answer struct {
-	inst    uint16
-	request uint32
-	status  uint16
-	body    []byte
+	connection int64 // that it was fetched for
+	inst       uint16
+	request    uint32
+	status     uint16
+	body       []byte
 }
 
 // New makes a session. pos is the position of the feed's last input in the
@@ -125,6 +136,8 @@ func New(opt Options, l *lane.Lane, cfg feed.Config, pos uint64) *Session {
 		opt: opt, cfg: cfg, lane: l, log: opt.Log, clock: opt.Clock, pos: pos,
 		inbox:    make(chan answer, len(cfg.Instruments)+1),
 		commands: wire.NewBudget(opt.Venue.Rules().CommandsPerSecond, time.Second),
+
+		journalPatience: journalPatience, stopPatience: stopPatience,
 	}
 	s.machine = feed.New(l, &l.Frames, l.Rows.Feed())
 	return s
@@ -137,11 +150,14 @@ func (s *Session) Counters() *Counters { return &s.counters }
 func (s *Session) Status() *feed.Status { return s.status.Load() }
 
 // Run records until ctx ends, then writes the stop record and closes the lane.
-// It returns an error only if the derivation itself is broken.
+// It returns an error only if the derivation itself is broken, or if the journal
+// takes nothing at the end.
 func (s *Session) Run(ctx context.Context) error {
 	defer s.lane.Close()
+	defer s.fetches.Wait() // their context ends with their connection
 	defer context.AfterFunc(ctx, s.interrupt)()
-	if err := s.input(event.InputRun, s.clock.NowNs(), 0, s.opt.Config); err != nil {
+	s.stopping = ctx
+	if _, err := s.input(event.InputRun, s.clock.NowNs(), 0, s.opt.Config); err != nil {
 		return err
 	}
 	s.nextTick = s.clock.NowNs() + tickNs
@@ -178,7 +194,8 @@ func (s *Session) Run(ctx context.Context) error {
 			}
 		}
 	}
-	return s.input(event.InputStop, s.clock.NowNs(), 0, nil)
+	_, err := s.input(event.InputStop, s.clock.NowNs(), 0, nil)
+	return err
 }
 
 // dial connects inside the venue's budget; ticks go on meanwhile.
@@ -192,6 +209,8 @@ func (s *Session) dial(ctx context.Context) (*wire.Conn, error) {
 			return nil, errors.Join(err, ctx.Err())
 		}
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	type result struct {
 		conn *wire.Conn
 		err  error
@@ -208,13 +227,17 @@ func (s *Session) dial(ctx context.Context) (*wire.Conn, error) {
 			return r.conn, r.err
 		case <-time.After(s.untilTick()):
 			if err := s.tick(); err != nil {
+				cancel()
+				if r := <-done; r.conn != nil {
+					r.conn.Close(1000, "")
+				}
 				return nil, err
 			}
 		}
 	}
 }
 
-// idle waits without a connection; ticks and late answers go on.
+// idle waits without a connection; ticks go on.
 func (s *Session) idle(ctx context.Context, wait time.Duration) error {
 	end := time.NewTimer(wait)
 	defer end.Stop()
@@ -224,10 +247,7 @@ func (s *Session) idle(ctx context.Context, wait time.Duration) error {
 			return nil
 		case <-end.C:
 			return nil
-		case a := <-s.inbox:
-			if err := s.answer(a); err != nil {
-				return err
-			}
+		case <-s.inbox: // of a connection that has ended
 		case <-time.After(s.untilTick()):
 			if err := s.tick(); err != nil {
 				return err
@@ -246,12 +266,16 @@ func (s *Session) tick() error {
 		return nil
 	}
 	s.nextTick = max(s.nextTick+tickNs, now+tickNs/2)
-	err := s.input(event.InputTick, now, 0, nil)
+	_, err := s.input(event.InputTick, now, 0, nil)
 	// A keyframe stands at a frame boundary, and is offered like any other input.
-	if asked := s.lane.KeyframesAsked(); err == nil && asked != s.keyframes {
-		s.keyframes = asked
+	// It holds the machine's state as it is now, so no loss may be booked before
+	// it; and one that finds no room is made anew at the next tick.
+	if asked := s.lane.KeyframesAsked(); err == nil && asked != s.keyframes && s.lost == 0 {
 		s.scratch = s.machine.AppendKeyframe(s.scratch[:0])
-		err = s.input(event.InputKeyframe, now, 0, s.scratch)
+		var taken bool
+		if taken, err = s.input(event.InputKeyframe, now, 0, s.scratch); taken {
+			s.keyframes = asked
+		}
 	}
 	st := s.machine.Status()
 	s.status.Store(&st)
@@ -264,18 +288,33 @@ func (s *Session) serve(ctx context.Context, conn *wire.Conn) error {
 	s.live.Store(conn)
 	s.connects++
 	s.counters.Connects.Add(1)
-	defer func() { s.conn = nil; s.live.Store(nil) }()
+	upSince := s.clock.NowNs()
+	// A snapshot for a connection that has ended joins nothing: it only uses up
+	// the venue's weight.
+	var endFetches context.CancelFunc
+	s.fetchCtx, endFetches = context.WithCancel(ctx)
+	defer func() {
+		endFetches()
+		conn.Close(1000, "") // also after an error
+		s.conn = nil
+		s.live.Store(nil)
+	}()
 	s.log.Info("connected", "instruments", len(s.cfg.Instruments))
-	if err := s.input(event.InputConnect, s.clock.NowNs(), s.connects, nil); err != nil {
+	if _, err := s.input(event.InputConnect, s.clock.NowNs(), s.connects, nil); err != nil {
 		return err
 	}
 	for ctx.Err() == nil && s.reconnect == "" {
-		s.send()
+		if err := s.send(); err != nil {
+			return err
+		}
 		payload, stamp, outcome := conn.Read(s.deadline())
 		var err error
 		switch outcome {
 		case wire.Message:
-			err = s.input(event.InputFrame, stamp, 0, payload)
+			var taken bool
+			if taken, err = s.input(event.InputFrame, stamp, 0, payload); !taken {
+				break
+			}
 			// Published: the rows are on their way.
 			s.lane.ReadPublished.Record(s.clock.NowNs() - stamp)
 			if ts := s.machine.EventTs(); ts != event.Null {
@@ -291,7 +330,7 @@ func (s *Session) serve(ctx context.Context, conn *wire.Conn) error {
 		if err == nil && now >= s.nextTick {
 			s.counters.FramesBytes.Store(conn.Counters.Bytes)
 			s.counters.Pings.Store(conn.Counters.Pings)
-			if now-conn.Counters.LastReadNs > deadAfterNs && conn.Counters.LastReadNs > 0 {
+			if now-max(conn.Counters.LastReadNs, upSince) > deadAfterNs {
 				s.reconnect = "nothing read for 65 s, not even a ping"
 			}
 			err = s.tick()
@@ -315,7 +354,8 @@ func (s *Session) serve(ctx context.Context, conn *wire.Conn) error {
 	if ctx.Err() != nil {
 		return nil // the stop record ends the run; what is proven stays proven to its last message
 	}
-	return s.input(event.InputClose, s.clock.NowNs(), 0, []byte(reason))
+	_, err := s.input(event.InputClose, s.clock.NowNs(), 0, []byte(reason))
+	return err
 }
 
 // deadline of the next read: the next tick, on the runtime's clock. The same value
@@ -336,72 +376,115 @@ func (s *Session) interrupt() {
 	}
 }
 
+// drainInbox takes the answers that have come. One that finds no room before the
+// journal is held, so that frames go on being read, and is tried again.
 func (s *Session) drainInbox() error {
 	for {
-		select {
-		case a := <-s.inbox:
-			if err := s.answer(a); err != nil {
+		if s.held == nil {
+			select {
+			case a := <-s.inbox:
+				s.held = &a
+			default:
+				return nil
+			}
+		}
+		if a := s.held; a.connection == s.connects { // the machine has forgotten the others
+			taken, err := s.input(event.InputRest, s.clock.NowNs(), event.RestAux(a.request, a.inst, a.status), a.body)
+			if err != nil || !taken {
 				return err
 			}
-		default:
-			return nil
 		}
+		s.held = nil
 	}
-}
-
-func (s *Session) answer(a answer) error {
-	return s.input(event.InputRest, s.clock.NowNs(), event.RestAux(a.request, a.inst, a.status), a.body)
 }
 
 // input gives one input its place: journal first, then the machine, then what the
-// machine wants done. data is borrowed.
-func (s *Session) input(kind event.InputKind, ts, aux int64, data []byte) error {
-	for s.lost > 0 && !s.offerLoss() {
-		if kind == event.InputFrame {
-			s.lose(ts)
-			return nil
-		}
-		time.Sleep(journalPoll)
+// machine wants done. data is borrowed. Without room, a frame is lost after a
+// while, and what can come again or be offered again is not taken; the rest
+// waits, and is an error only if the journal takes nothing at the end.
+func (s *Session) input(kind event.InputKind, ts, aux int64, data []byte) (taken bool, err error) {
+	patience := forEver
+	switch kind {
+	case event.InputFrame, event.InputTick, event.InputKeyframe:
+		patience = s.journalPatience
+	case event.InputRest, event.InputCommand:
+		patience = 0
 	}
-	return s.step(kind, ts, aux, data)
-}
-
-func (s *Session) step(kind event.InputKind, ts, aux int64, data []byte) error {
+	if s.lost > 0 {
+		// The loss stands where the frames are missing: before anything else. The
+		// first of them has had its patience.
+		if patience != forEver {
+			patience = 0
+		}
+		if booked, err := s.offerLoss(patience); err != nil || !booked {
+			if kind == event.InputFrame {
+				s.lose(ts)
+			}
+			return false, err
+		}
+	}
 	in := event.Input{InputHead: event.InputHead{Kind: kind, Feed: s.lane.Feed, Pos: s.pos + 1, Ts: ts, Aux: aux}, Data: data}
-	for waited := time.Duration(0); !s.journal(&in); waited += journalPoll {
-		switch {
-		case kind == event.InputFrame && waited >= journalPatience:
-			s.lose(ts)
-			return nil
-		case kind == event.InputTick && waited >= journalPatience:
-			return nil // the next one does as well
+	outcome := s.journal(&in, patience)
+	if outcome == ring.TooLarge && kind == event.InputRest {
+		request, inst, _ := event.SplitRestAux(aux)
+		in.Aux = event.RestAux(request, inst, 0)
+		in.Data = fmt.Appendf(nil, "an answer of %d bytes is too large for the journal", len(data))
+		outcome = s.journal(&in, patience)
+	}
+	switch {
+	case outcome == ring.OK:
+		return true, s.step(&in)
+	case kind == event.InputFrame:
+		s.lose(ts)
+		return false, nil
+	case patience != forEver:
+		return false, nil
+	}
+	return false, fmt.Errorf("cannot journal the %s record of feed %d: the journal takes nothing (%s)", kind, s.lane.Feed, outcome)
+}
+
+// step gives a journalled input to the machine.
+func (s *Session) step(in *event.Input) error {
+	s.pos = in.Pos
+	s.lane.Begin(s.pos)
+	err := s.machine.Step(in)
+	s.lane.End()
+	if err == nil && len(s.machine.Actions()) > 0 {
+		s.do(s.machine.Actions())
+	}
+	return err
+}
+
+const forEver = time.Duration(math.MaxInt64)
+
+// journal offers a record to the journal's ring until it is taken, will never be,
+// or patience is over. With patience for ever it ends some time after a stop.
+func (s *Session) journal(in *event.Input, patience time.Duration) ring.Outcome {
+	size := event.InputSize(len(in.Data))
+	var owned []byte
+	if size > s.lane.Inputs.MaxRecord() { // a REST snapshot
+		owned = event.AppendInput(make([]byte, 0, size), in.InputHead, in.Data)
+	}
+	var stopped time.Duration
+	for waited := time.Duration(0); ; waited += journalPoll {
+		var outcome ring.Outcome
+		if owned != nil {
+			outcome = s.lane.Inputs.OfferOwned(owned)
+		} else {
+			var b []byte
+			if b, outcome = s.lane.Inputs.Claim(size); outcome == ring.OK {
+				event.PutInput(b, in.InputHead, in.Data)
+				s.lane.Inputs.Commit()
+			}
+		}
+		if outcome != ring.BackPressured || waited >= patience || stopped >= s.stopPatience {
+			return outcome
+		}
+		if s.stopping.Err() != nil {
+			stopped += journalPoll
 		}
 		time.Sleep(journalPoll)
 	}
-	s.pos++
-	s.lane.Begin(s.pos)
-	err := s.machine.Step(&in)
-	s.lane.End()
-	if err != nil || len(s.machine.Actions()) == 0 {
-		return err
-	}
-	return s.do(s.machine.Actions())
-}
-
-// journal offers a record to the journal's ring.
-func (s *Session) journal(in *event.Input) bool {
-	size := event.InputSize(len(in.Data))
-	b, outcome := s.lane.Inputs.Claim(size)
-	switch outcome {
-	case ring.OK:
-		event.PutInput(b, in.InputHead, in.Data)
-		s.lane.Inputs.Commit()
-		return true
-	case ring.TooLarge: // a REST snapshot
-		b = event.AppendInput(make([]byte, 0, size), in.InputHead, in.Data)
-		return s.lane.Inputs.OfferOwned(b) == ring.OK
-	}
-	return false
 }
 
 // lose drops a frame that found no room before the journal.
@@ -414,24 +497,22 @@ func (s *Session) lose(ts int64) {
 	s.counters.LostInputs.Add(1)
 }
 
-// offerLoss puts the loss record in the place of the frames that are missing.
-func (s *Session) offerLoss() bool {
+// offerLoss puts the loss record in the place of the frames that are missing, once
+// half of the ring is free: in the last corner of a full ring, a record would fit
+// where frames do not, and be followed by the next loss.
+func (s *Session) offerLoss(patience time.Duration) (booked bool, err error) {
 	var first [8]byte
 	binary.LittleEndian.PutUint64(first[:], uint64(s.lostFirstTs))
 	in := event.Input{InputHead: event.InputHead{Kind: event.InputLoss, Feed: s.lane.Feed, Pos: s.pos + 1, Ts: s.lostLastTs, Aux: s.lost}, Data: first[:]}
-	if !s.journal(&in) {
-		return false
+	if patience != forEver && s.lane.Inputs.UsedBytes() > s.lane.Inputs.Capacity()/2 {
+		return false, nil
 	}
-	s.pos++
-	s.lost = 0
-	s.lane.Begin(s.pos)
-	err := s.machine.Step(&in)
-	s.lane.End()
-	if err == nil {
-		err = s.do(s.machine.Actions())
+	switch outcome := s.journal(&in, patience); {
+	case outcome == ring.OK:
+		s.lost = 0
+		return true, s.step(&in)
+	case patience == forEver:
+		return false, fmt.Errorf("cannot journal the loss of %d frames of feed %d: the journal takes nothing (%s)", s.lost, s.lane.Feed, outcome)
 	}
-	if err != nil {
-		s.log.Error("cannot book a loss", "err", err)
-	}
-	return true
+	return false, nil
 }
