@@ -87,9 +87,6 @@ func New(ctx context.Context, opt Options) (_ *Agent, err error) {
 	a.anchors = anchors{fs: a.fs, dir: a.cfg.Journal.Dir, known: map[uint64]map[uint16]uint64{}}
 	host, _ := os.Hostname()
 	a.name = fmt.Sprintf("%s/%d", host, os.Getpid())
-	if len(a.cfg.VenueNames()) == 0 {
-		return nil, errors.New("nothing to record: name a symbol, such as binance:BTCUSDT, or a configuration file with -c")
-	}
 	var recovery journal.Recovery
 	if a.writer, recovery, err = journal.Open(a.fs, a.cfg.Journal.Dir, journal.Options{SegmentBytes: int64(a.cfg.Journal.Segment)}); err != nil {
 		return nil, err

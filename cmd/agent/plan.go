@@ -13,8 +13,8 @@ import (
 // Bytes on disk a day for one busy symbol, measured on the BTCUSDT recording of
 // 2024-08-08 (10 depth messages, 112 quotes and 31 trades a second); see README.
 const (
-	journalBytesPerDay = 760 << 20
-	questdbBytesPerDay = 4 << 30
+	journalBytesPerDay = 930 << 20
+	questdbBytesPerDay = 3 << 30
 )
 
 // Plan prints what a capture would open, ask for and fill.

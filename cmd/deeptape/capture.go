@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -55,6 +56,9 @@ func (c *captureCmd) Run(ctx context.Context, log *slog.Logger) error {
 		cfg.Listen = ""
 	default:
 		cfg.Listen = c.Listen
+	}
+	if len(cfg.VenueNames()) == 0 {
+		return usageError{errors.New("nothing to record: name a symbol, such as binance:BTCUSDT, or a configuration file with -c")}
 	}
 	for _, w := range cfg.Warnings() {
 		log.Warn(w)
