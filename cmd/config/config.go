@@ -10,13 +10,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"net"
+	"net/url"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
 
+	"deeptape/ilp/qdb"
 	"deeptape/venues"
 )
 
@@ -84,15 +89,16 @@ func Parse(name string, text []byte) (Config, error) {
 	c := Default()
 	dec := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict())
 	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
-		return c, explain(name, err)
+		return c, explain(name, text, err)
 	}
-	for v := range c.Venues {
-		if _, err := venues.ByName(v); err != nil {
-			line := lineOf(text, v+":")
-			return c, fmt.Errorf("%s:%d: venues.%s: %w%s", name, line, v, err, nearest(v, venues.Names()))
-		}
+	if reflect.ValueOf(c).IsZero() { // a file of comments says null, which empties what it is read into
+		c = Default()
 	}
 	if err := c.Complete(); err != nil {
+		var k *keyError
+		if errors.As(err, &k) {
+			name += place(text, k.key)
+		}
 		return c, fmt.Errorf("%s: %w", name, err)
 	}
 	return c, nil
@@ -107,23 +113,38 @@ func (c *Config) AddSymbols(args []string) error {
 		}
 		venue, err := venues.ByName(name)
 		if err != nil {
-			return fmt.Errorf("%w%s", err, nearest(name, venues.Names()))
+			return fmt.Errorf("%q: %w%s", arg, err, nearest(name, venues.Names()))
 		}
-		v := c.Venues[venue.Rules().Name]
-		v.Symbols = append(v.Symbols, strings.Split(list, ",")...)
-		c.Venues[venue.Rules().Name] = v
+		own := venue.Rules().Name
+		v := c.Venues[own]
+		for _, symbol := range strings.Split(list, ",") {
+			if symbol, err = symbolOf(venue, symbol); err != nil {
+				return fmt.Errorf("%q: %w", arg, err)
+			}
+			v.Symbols = append(v.Symbols, symbol)
+		}
+		if c.Venues == nil {
+			c.Venues = map[string]Venue{}
+		}
+		c.Venues[own] = v
 	}
 	return c.Complete()
 }
 
-// Complete fills what a venue leaves open and checks the rest.
+// Complete fills what a venue leaves open and checks the rest. Its errors begin
+// with the key.
 func (c *Config) Complete() error {
-	for name, v := range c.Venues {
+	complete := map[string]Venue{}
+	for _, name := range slices.Sorted(maps.Keys(c.Venues)) {
 		venue, err := venues.ByName(name)
 		if err != nil {
-			return err
+			return wrong("venues."+name, "%w%s", err, nearest(name, venues.Names()))
 		}
 		rules := venue.Rules()
+		if _, twice := complete[rules.Name]; twice {
+			return wrong("venues."+name, "venue %s stands there twice", rules.Name)
+		}
+		v := c.Venues[name]
 		if v.WSURL == "" {
 			v.WSURL = rules.WSURL
 		}
@@ -133,31 +154,91 @@ func (c *Config) Complete() error {
 		if v.Depth == 0 {
 			v.Depth = rules.Depth
 		}
-		v.WSURL, v.RestURL = strings.TrimRight(v.WSURL, "/"), strings.TrimRight(v.RestURL, "/")
+		key := "venues." + name
+		if v.WSURL, err = baseURL(v.WSURL, "ws", "wss"); err != nil {
+			return wrong(key+".ws_url", "%w", err)
+		}
+		if v.RestURL, err = baseURL(v.RestURL, "http", "https"); err != nil && v.RestURL != "" {
+			return wrong(key+".rest_url", "%w", err)
+		}
+		if v.Depth < 0 {
+			return wrong(key+".depth", "%d is less than 0", v.Depth)
+		}
 		var symbols []string
-		for _, s := range v.Symbols {
-			own, err := venue.Symbol(strings.TrimSpace(s))
+		for i, s := range v.Symbols {
+			own, err := symbolOf(venue, s)
 			if err != nil {
-				return fmt.Errorf("venues.%s.symbols: %w", name, err)
+				return wrong(fmt.Sprintf("%s.symbols[%d]", key, i), "%w", err)
 			}
 			if !slices.Contains(symbols, own) {
 				symbols = append(symbols, own)
 			}
 		}
 		v.Symbols = symbols
-		c.Venues[name] = v
+		complete[rules.Name] = v
 	}
-	switch {
+	c.Venues = complete
+	return c.check()
+}
+
+// check looks at all that is not about a venue. "listen: off" is an empty Listen.
+func (c *Config) check() error {
+	if c.QuestDB != "off" {
+		if _, err := qdb.ParseConf(c.QuestDB); err != nil {
+			return wrong("questdb", "%w", err)
+		}
+	}
+	if c.Listen == "off" {
+		c.Listen = ""
+	}
+	if c.Listen != "" {
+		if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+			return wrong("listen", "%q is not HOST:PORT, such as 127.0.0.1:9101", c.Listen)
+		}
+	}
+	for i, bps := range c.DepthBps {
+		if !(bps > 0 && bps < 10_000) {
+			return wrong(fmt.Sprintf("depth_bps[%d]", i), "%g is not between 0 and 10000 basis points", bps)
+		}
+	}
+	switch j := &c.Journal; {
 	case c.TopLevels < 1 || c.TopLevels > 1000:
-		return fmt.Errorf("top_levels: %d is not between 1 and 1000", c.TopLevels)
-	case c.Journal.Dir == "":
-		return errors.New("journal.dir: is empty")
-	case c.Journal.Segment < 1<<20:
-		return fmt.Errorf("journal.segment: %d bytes is less than 1 MiB", c.Journal.Segment)
-	case c.Journal.Sync <= 0:
-		return errors.New("journal.sync: must be more than 0")
+		return wrong("top_levels", "%d is not between 1 and 1000", c.TopLevels)
+	case j.Dir == "":
+		return wrong("journal.dir", "is empty")
+	case j.Segment < 1<<20:
+		return wrong("journal.segment", "%d bytes is less than 1 MiB", j.Segment)
+	case j.Keep <= 0:
+		return wrong("journal.keep", "must be more than 0")
+	case j.Max < 2*j.Segment:
+		return wrong("journal.max", "%d bytes is less than two segments of %d", j.Max, j.Segment)
+	case j.Sync <= 0:
+		return wrong("journal.sync", "must be more than 0")
 	}
 	return nil
+}
+
+// symbolOf is the venue's own spelling.
+func symbolOf(venue venues.Venue, s string) (string, error) {
+	own, err := venue.Symbol(strings.TrimSpace(s))
+	if err == nil {
+		return own, nil
+	}
+	// People write a pair with another venue's sign in the middle, or none.
+	plain := strings.NewReplacer("-", "", "/", "", "_", "", ":", "", " ", "").Replace(s)
+	if own, err2 := venue.Symbol(plain); err2 == nil {
+		err = fmt.Errorf("%w; did you mean %q?", err, own)
+	}
+	return "", err
+}
+
+// baseURL is the URL without a slash at its end.
+func baseURL(text string, schemes ...string) (string, error) {
+	u, err := url.Parse(text)
+	if err != nil || !slices.Contains(schemes, u.Scheme) || u.Host == "" {
+		return text, fmt.Errorf("%q is not a URL that starts with %s", text, strings.Join(schemes, ":// or ")+"://")
+	}
+	return strings.TrimRight(text, "/"), nil
 }
 
 // Warnings says what will be done although it looks wrong.
@@ -182,35 +263,4 @@ func (c *Config) VenueNames() []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-// explain turns the decoder's error into one line with the place and, for an
-// unknown key, the nearest right one.
-func explain(name string, err error) error {
-	var unknown *yaml.UnknownFieldError
-	if errors.As(err, &unknown) {
-		pos := unknown.Token.Position
-		key := unknown.Token.Value
-		return fmt.Errorf("%s:%d:%d: unknown key %q%s", name, pos.Line, pos.Column, key, nearest(key, keys))
-	}
-	var typed yaml.Error
-	if errors.As(err, &typed) && typed.GetToken() != nil {
-		pos := typed.GetToken().Position
-		return fmt.Errorf("%s:%d:%d: %s (at %q)", name, pos.Line, pos.Column, typed.GetMessage(), typed.GetToken().Value)
-	}
-	return fmt.Errorf("%s: %w", name, err)
-}
-
-var keys = []string{
-	"questdb", "journal", "listen", "top_levels", "depth_bps", "quotes", "venues",
-	"dir", "segment", "keep", "max", "sync", "symbols", "ws_url", "rest_url", "depth",
-}
-
-func lineOf(text []byte, what string) int {
-	for i, line := range strings.Split(string(text), "\n") {
-		if strings.HasPrefix(strings.TrimSpace(line), what) {
-			return i + 1
-		}
-	}
-	return 1
 }

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/goccy/go-yaml/ast"
 )
 
 // Bytes is a size such as 128MiB, 200GiB or 1048576.
@@ -16,8 +18,16 @@ var units = []struct {
 }{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}, {"B", 1}}
 
 // UnmarshalYAML reads a size.
-func (b *Bytes) UnmarshalYAML(text []byte) error {
-	s := strings.Trim(strings.TrimSpace(string(text)), `"'`)
+func (b *Bytes) UnmarshalYAML(node ast.Node) error {
+	n, err := parseBytes(node.GetToken().Value)
+	if err != nil {
+		return &valueError{node.GetToken(), err}
+	}
+	*b = n
+	return nil
+}
+
+func parseBytes(s string) (Bytes, error) {
 	number, size := s, int64(1)
 	for _, u := range units {
 		if rest, ok := strings.CutSuffix(s, u.name); ok {
@@ -27,21 +37,20 @@ func (b *Bytes) UnmarshalYAML(text []byte) error {
 	}
 	n, err := strconv.ParseInt(number, 10, 64)
 	if err != nil || n < 0 || n > (1<<62)/size {
-		return fmt.Errorf("%q is not a size; write 128MiB, 200GiB or a number of bytes", s)
+		return 0, fmt.Errorf("%q is not a size; write 128MiB, 200GiB or a number of bytes", s)
 	}
-	*b = Bytes(n * size)
-	return nil
+	return Bytes(n * size), nil
 }
 
 // Duration is a time span such as 200ms, 72h.
 type Duration time.Duration
 
 // UnmarshalYAML reads a time span.
-func (d *Duration) UnmarshalYAML(text []byte) error {
-	s := strings.Trim(strings.TrimSpace(string(text)), `"'`)
+func (d *Duration) UnmarshalYAML(node ast.Node) error {
+	s := node.GetToken().Value
 	v, err := time.ParseDuration(s)
 	if err != nil || v < 0 {
-		return fmt.Errorf("%q is not a time span; write 200ms, 10m or 72h", s)
+		return &valueError{node.GetToken(), fmt.Errorf("%q is not a time span; write 200ms, 10m or 72h", s)}
 	}
 	*d = Duration(v)
 	return nil
@@ -86,7 +95,7 @@ func distance(a, b string) int {
 func Time(s string, now time.Time) (int64, error) {
 	if strings.HasPrefix(s, "-") {
 		d, err := time.ParseDuration(s[1:])
-		if err == nil {
+		if err == nil && d >= 0 {
 			return now.Add(-d).UnixNano(), nil
 		}
 	}
