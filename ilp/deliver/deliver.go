@@ -82,6 +82,8 @@ type Deliverer struct {
 	out      int // batches at posters
 	unacked  map[*batch]struct{}
 	slow     *lowRate
+	lost     atomic.Uint64 // connections, and 1 at the start
+	prepared atomic.Uint64 // value of lost for which Prepare has succeeded
 	ready    chan struct{} // closed once Prepare has returned nil
 
 	watchEvery, retryMin time.Duration // fields for tests
@@ -137,6 +139,7 @@ func New(opt Options, bell *ring.Doorbell, lanes []*lane.Lane) *Deliverer {
 		opt.Batches = 10
 	}
 	d := &Deliverer{opt: opt, bell: bell, clock: opt.NowNs, finished: make(chan *batch, opt.Batches), unacked: map[*batch]struct{}{}, ready: make(chan struct{}), watchEvery: watchEvery, retryMin: retryMin}
+	d.lost.Store(1)
 	for i, l := range lanes {
 		d.lanes = append(d.lanes, &laneState{l: l, index: i, encoded: l.Acked(), stored: l.Acked()})
 	}
@@ -203,10 +206,18 @@ func (d *Deliverer) prepare(ctx context.Context) {
 	}
 }
 
+// prepareAs calls Prepare until it succeeds, if any connection has been lost since
+// it last did. One that was idle then has seen nothing and must not be the first
+// to send to a server that nobody has looked at.
 func (d *Deliverer) prepareAs(ctx context.Context, s origin) bool {
+	lost := d.lost.Load()
+	if lost == d.prepared.Load() {
+		return true
+	}
 	for wait := d.retryMin; ; wait = min(2*wait, prepareMax) {
 		err := d.opt.Prepare(ctx)
 		if err == nil {
+			d.prepared.Store(lost)
 			if s == fromPrepare { // the others see first whether their rows are taken
 				d.Health.set(s, "", d.clock())
 			}

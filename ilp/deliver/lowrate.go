@@ -258,6 +258,9 @@ func (l *lowRate) run(ctx context.Context) {
 	for p := range l.work {
 		wait := l.d.retryMin
 		for sent := false; ; wait = min(2*wait, retryMax) {
+			if !l.d.prepareAs(ctx, fromLowRate) {
+				return
+			}
 			var err error
 			if client == nil {
 				client, err = sender.OpenLowRate(l.d.opt.DB)
@@ -277,7 +280,10 @@ func (l *lowRate) run(ctx context.Context) {
 			}
 			l.d.trouble(fromLowRate, err.Error())
 			l.d.Stats.Retries.Add(1)
-			if !sleep(ctx, wait) || errors.Is(err, qdb.ErrUnreachable) && !l.d.prepareAs(ctx, fromLowRate) {
+			if errors.Is(err, qdb.ErrUnreachable) {
+				l.d.lost.Add(1)
+			}
+			if !sleep(ctx, wait) {
 				return
 			}
 		}

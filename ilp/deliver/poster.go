@@ -52,6 +52,9 @@ func (p *poster) deliver(ctx context.Context, b *batch) bool {
 	var ends []int
 	spans := []span{{0, b.rows}} // still to be stored; the next one is the last
 	for len(spans) > 0 {
+		if !p.d.prepareAs(ctx, p.from) {
+			return false
+		}
 		s := spans[len(spans)-1]
 		body := b.bytes(s, ends)
 		res := p.sender.Post(ctx, &sender.Batch{Table: bulkNames[b.table], Body: body, Rows: s.hi - s.lo})
@@ -98,14 +101,14 @@ func (p *poster) deliver(ctx context.Context, b *batch) bool {
 		default:
 			p.d.trouble(p.from, troubleOf(b, &res))
 		}
+		if lostConnection(res.Cause) {
+			p.d.lost.Add(1)
+		}
 		p.d.Stats.Retries.Add(1)
 		if !sleep(ctx, wait) {
 			return false
 		}
 		wait = min(2*wait, retryMax)
-		if lostConnection(res.Cause) && !p.d.prepareAs(ctx, p.from) {
-			return false
-		}
 	}
 	return true
 }

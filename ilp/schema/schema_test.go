@@ -87,6 +87,9 @@ func live(t *testing.T) (context.Context, *qdb.DB) {
 	return ctx, db
 }
 
+// busy: the server has not let go of a table that was used a moment ago.
+func busy(err error) bool { return err != nil && strings.Contains(err.Error(), "[reason='busy") }
+
 func dropAll(t *testing.T, ctx context.Context, db *qdb.DB) {
 	t.Helper()
 	all, err := db.Query(ctx, "SELECT table_name, table_type FROM tables()")
@@ -114,7 +117,15 @@ func dropAll(t *testing.T, ctx context.Context, db *qdb.DB) {
 func run(t *testing.T, ctx context.Context, db *qdb.DB, statements ...string) {
 	t.Helper()
 	for _, s := range statements {
-		if err := db.Exec(ctx, s); err != nil {
+		err := db.Exec(ctx, s)
+		for range 100 {
+			if !busy(err) {
+				break
+			}
+			time.Sleep(50 * time.Millisecond)
+			err = db.Exec(ctx, s)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
