@@ -84,35 +84,26 @@ func WriteLines(ctx context.Context, dir string, from, to int64, w io.Writer) er
 		return err
 	}
 	defer r.Close()
-	d := feed.NewDerivation(in)
 	out := bufio.NewWriterSize(w, 1<<20)
-	insts := map[uint32]*line.Inst{}
+	insts := map[instrumentKey]*line.Inst{}
 	var buf []byte
-	for ctx.Err() == nil {
-		rec, _, err := d.Next()
-		if errors.Is(err, io.EOF) {
-			return out.Flush()
-		}
-		if err != nil {
-			return err
+	all := func(string, string) bool { return true }
+	err = deriveAll(feed.NewDerivation(in), all, func(of event.Instrument, rec []byte) error {
+		key := instrumentKey{of.Venue, of.Symbol}
+		inst := insts[key]
+		if inst == nil {
+			if inst, err = line.NewInst(of.Venue, of.Symbol); err != nil {
+				return err
+			}
+			insts[key] = inst
 		}
 		var h event.Head
 		h.Get(rec)
-		if h.Kind == event.RowInst {
-			inst, err := event.InstrumentOf(rec)
-			if err != nil {
-				return err
-			}
-			if insts[h.Inst], err = line.NewInst(inst.Venue, inst.Symbol); err != nil {
-				return err
-			}
-			continue
-		}
 		if !inWindow(h.Ts, from, to) {
-			continue
+			return ctx.Err()
 		}
 		buf = buf[:0]
-		switch inst := insts[h.Inst]; h.Kind {
+		switch h.Kind {
 		case event.RowBook:
 			buf, _ = line.AppendBook(buf, inst, rec)
 		case event.RowTop:
@@ -128,8 +119,12 @@ func WriteLines(ctx context.Context, dir string, from, to int64, w io.Writer) er
 		if _, err := out.Write(buf); err != nil {
 			return fmt.Errorf("cannot write rows: %w", err)
 		}
+		return ctx.Err()
+	})
+	if err != nil {
+		return err
 	}
-	return ctx.Err()
+	return out.Flush()
 }
 
 // deriveAll hands every wanted record to emit, with its instrument.
