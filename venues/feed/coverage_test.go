@@ -205,7 +205,7 @@ func TestRefusedCommand(t *testing.T) {
 	r.noted("refused command 1: Invalid request: too many parameters")
 	r.wantCover(0, event.StreamTrades, "gap start") // not even a silence
 	r.frame(`{"e":"serverShutdown","E":1770123456789}`)
-	if !r.redial {
+	if len(r.redial) != 1 {
 		t.Error("a shutdown that has been announced is waited for")
 	}
 	r.wantFrames("received 2, control 2")

@@ -16,6 +16,8 @@
 //	   │                        └── sequence, malformed, silence, overflow ───┤
 //	   └──────────────────────────────────────────────────────────────────────┘
 //
+// Two connections may carry the same instruments, lines 0 and 1: see lines.go.
+//
 // Invariants: ts of an instrument's rows grows strictly over book, trades and
 // quotes; every instant from the run's start on belongs to one coverage interval
 // per instrument and stream; a row is written only for an input that is in the
@@ -35,7 +37,7 @@ import (
 
 // Version of the derivation. It stands in every run record: rows derived by
 // another version may differ.
-const Version = 1
+const Version = 2
 
 // bufferBytesMax bounds what an instrument holds back while it waits for its
 // snapshot. Waiting ends by memory, not by patience: 32 MiB is some twenty
@@ -98,15 +100,16 @@ type Sink interface {
 type ActionKind uint8
 
 const (
-	ActionSend      ActionKind = iota // send Text on the connection
+	ActionSend      ActionKind = iota // send Text on the connection Line
 	ActionFetch                       // fetch the snapshot of Inst after DelayNs; answer with Request
-	ActionReconnect                   // drop the connection and dial again; Text says why
+	ActionReconnect                   // replace the connection Line before it ends: dial the other line, and close this one when the other is Joined; Text says why
 	ActionNote                        // tell the operator Text
 )
 
 // Action is a wish of the machine. In a replay nobody grants it.
 type Action struct {
 	Kind    ActionKind
+	Line    uint8
 	Inst    int
 	Request uint32
 	DelayNs int64
@@ -137,6 +140,12 @@ type instrument struct {
 
 	lastTrade     int64 // number of the last trade, event.Null before the first
 	lastMessageTs int64 // stamp of the last applied book message
+	lastQuote     int64 // id of the last quote, event.Null before the first
+
+	// Of the book and the trades: the highest id that each line has brought, event.Null
+	// for none, and what waits for the other line. See lines.go.
+	heard [numProven][numLines]int64
+	held  [numProven]held
 
 	// The scales of the decoder. They differ from the instrument's only while a
 	// finer message is tried.
@@ -194,8 +203,10 @@ type Machine struct {
 	pos       uint64 // and its position
 	eventTs   int64  // the venue's clock in the last frame, or event.Null
 	frameTs   int64  // stamp that the rows of this message start from
-	connected bool
-	acksOwed  int
+	lines     [numLines]line
+	paired    bool  // two lines have been up since the last time that none was
+	holding   int   // frames held back
+	forced    int64 // number of the trade that opens a gap, event.Null for none
 	commandID int64
 	requests  uint32
 	hole      bool // inputs of this run are missing in the journal
@@ -236,11 +247,13 @@ func (m *Machine) Step(in *event.Input) error {
 	if missing && m.insts != nil {
 		m.missing()
 	}
+	if in.Line >= numLines {
+		return fmt.Errorf("cannot step feed %d: input %d (%s) is of line %d, and a feed has %d", in.Feed, in.Pos, in.Kind, in.Line, numLines)
+	}
 	switch in.Kind {
 	case event.InputFrame:
-		if !m.connected { // its connect is missing in the journal
-			m.connected = true
-			m.startSyncAll()
+		if !m.lines[in.Line].up { // its connect is missing in the journal
+			m.lineUp(in.Line)
 		}
 		m.frames.Add(ledger.Received, 1)
 		m.frame(in)
@@ -249,9 +262,9 @@ func (m *Machine) Step(in *event.Input) error {
 	case event.InputRest:
 		m.rest(in)
 	case event.InputConnect:
-		m.connect()
+		m.connect(in.Line)
 	case event.InputClose:
-		m.close(event.CauseDisconnect)
+		m.close(in.Line)
 	case event.InputLoss:
 		m.loss(in)
 	case event.InputStop:
@@ -260,6 +273,9 @@ func (m *Machine) Step(in *event.Input) error {
 		if err := m.keyframe(in); err != nil {
 			return err
 		}
+	}
+	if m.holding > 0 {
+		m.settle()
 	}
 	m.frames.Publish()
 	m.rows.Publish()
@@ -319,10 +335,13 @@ func (m *Machine) setUp(cfg Config, feedID uint16) error {
 	m.dec = venue.NewDecoder(cfg.Instruments)
 	m.insts = make([]instrument, len(cfg.Instruments))
 	m.topNow = make([]book.Level, cfg.TopLevels)
-	m.connected, m.acksOwed, m.requests, m.hole = false, 0, 0, false
+	m.lines, m.paired, m.holding = [numLines]line{}, false, 0
+	m.requests, m.hole, m.forced = 0, false, event.Null
 	for i := range m.insts {
 		inst := &m.insts[i]
-		*inst = instrument{Instrument: cfg.Instruments[i], dir: cfg.Base + uint32(i), lastTrade: event.Null}
+		*inst = instrument{Instrument: cfg.Instruments[i], dir: cfg.Base + uint32(i), lastTrade: event.Null, lastQuote: event.Null}
+		inst.unheard(event.StreamBook)
+		inst.unheard(event.StreamTrades)
 		inst.tryPx, inst.tryQty = inst.PxScale, inst.QtyScale
 		inst.book = newBook(inst)
 		for s := range inst.top {
@@ -348,26 +367,13 @@ func (m *Machine) note(format string, args ...any) {
 	m.act(Action{Kind: ActionNote, Text: fmt.Sprintf(format, args...)})
 }
 
-func (m *Machine) connect() {
-	if m.connected { // its close is missing in the journal
-		m.close(event.CauseDisconnect)
-	}
-	m.connected = true
-	texts := m.venue.Subscribe(m.cfg.Instruments, m.cfg.Quotes)
-	m.acksOwed = len(texts)
-	m.commandID = int64(len(texts))
-	for _, text := range texts {
-		m.act(Action{Kind: ActionSend, Text: text})
-	}
-	m.startSyncAll()
-}
-
-// close ends the session: nothing that comes later is known to follow on.
-func (m *Machine) close(cause event.Cause) {
-	m.connected = false
+// end ends what was believed of every stream: nothing that comes later is known to
+// follow on.
+func (m *Machine) end(cause event.Cause) {
 	for i := range m.insts {
 		inst := &m.insts[i]
 		m.dropBuffer(inst)
+		m.release(inst)
 		m.dropBook(inst, cause)
 		m.breakStream(inst, event.StreamTrades, cause)
 		m.breakStream(inst, event.StreamQuotes, cause)
@@ -393,12 +399,10 @@ func (m *Machine) loss(in *event.Input) {
 	m.note("%d frames lost before the journal: every book of this feed resyncs", in.Aux)
 }
 
-// restart gives up every book, and starts again on the same connection.
+// restart gives up every book, and starts again on the same connections.
 func (m *Machine) restart(cause event.Cause) {
-	connected := m.connected
-	m.close(cause)
-	m.connected = connected
-	if connected {
+	m.end(cause)
+	if m.connected() {
 		m.startSyncAll()
 	}
 }
@@ -410,8 +414,9 @@ func (m *Machine) startSyncAll() {
 }
 
 func (m *Machine) stop() {
-	m.dropBuffers()
 	for i := range m.insts {
+		m.release(&m.insts[i])
+		m.dropBuffer(&m.insts[i])
 		for s := range event.NumStreams {
 			m.extendGap(&m.insts[i], s)
 		}
@@ -431,14 +436,16 @@ func (m *Machine) flush() {
 func (m *Machine) dropBuffers() {
 	for i := range m.insts {
 		m.dropBuffer(&m.insts[i])
+		m.dropHeld(&m.insts[i])
 	}
 }
 
 // tick runs once a second of the feed's own time.
 func (m *Machine) tick() {
+	m.tickLines()
 	for i := range m.insts {
 		inst := &m.insts[i]
-		if m.connected {
+		if m.connected() {
 			m.tickSync(inst)
 			m.tickSilence(inst)
 		}

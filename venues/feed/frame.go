@@ -12,7 +12,7 @@ func (m *Machine) frame(in *event.Input) {
 	reason := m.decode(func() ledger.Reason { return m.dec.Decode(in.Data, &m.batch) })
 	if reason != ledger.Accepted {
 		m.frames.Reject(reason)
-		if len(m.batch.Messages) == 1 {
+		if len(m.batch.Messages) == 1 && !m.both() {
 			m.broken(&m.batch.Messages[0])
 		}
 		return
@@ -32,7 +32,8 @@ func (m *Machine) frame(in *event.Input) {
 
 // broken: an unreadable message of a known instrument is a hole in its stream. Say
 // so now, with the right cause, and not at the next message. (Quotes have no proof
-// that could be lost.)
+// that could be lost.) Where there are two lines the other may have a better copy, and
+// the ids tell.
 func (m *Machine) broken(msg *venues.Message) {
 	if msg.Inst < 0 {
 		return
@@ -103,29 +104,31 @@ func (m *Machine) message(in *event.Input, msg *venues.Message) ledger.Outcome {
 	case venues.KindDelta:
 		return m.delta(in, msg)
 	case venues.KindTrade:
-		return m.trade(&m.insts[msg.Inst], msg)
+		return m.trade(in, msg)
 	case venues.KindQuote:
 		return m.quote(&m.insts[msg.Inst], msg)
 	case venues.KindAck:
-		m.ack()
+		m.ack(in.Line)
 	case venues.KindRefused:
 		m.note("%s refused command %d: %s", m.rules.Name, msg.ID, msg.Text)
 	case venues.KindNotice:
-		m.act(Action{Kind: ActionReconnect, Text: string(msg.Text)})
+		m.act(Action{Kind: ActionReconnect, Line: in.Line, Text: string(msg.Text)})
 	}
 	return ledger.Control
 }
 
 // ack: once every command is answered the streams are on, so a trade that has
 // not come yet is not missed for want of a subscription; it is unproven.
-func (m *Machine) ack() {
-	if m.acksOwed == 0 {
+func (m *Machine) ack(number uint8) {
+	l := &m.lines[number]
+	if l.acksOwed == 0 {
 		return
 	}
-	m.acksOwed--
-	if m.acksOwed > 0 {
+	l.acksOwed--
+	if l.acksOwed > 0 {
 		return
 	}
+	l.acked = m.now
 	for i := range m.insts {
 		inst := &m.insts[i]
 		iv := &inst.streams[event.StreamTrades]
@@ -138,18 +141,18 @@ func (m *Machine) ack() {
 
 func (m *Machine) delta(in *event.Input, msg *venues.Message) ledger.Outcome {
 	inst := &m.insts[msg.Inst]
+	inst.hear(event.StreamBook, in.Line, msg.Seq)
 	switch {
 	case inst.state == bookSyncing:
 		m.bufferFrame(inst, in, msg)
 		return ledger.Buffered
 	case msg.Seq <= inst.seq:
-		if msg.Seq == inst.seq {
+		if msg.Seq == inst.seq || m.paired {
 			return ledger.Duplicate
 		}
 		return ledger.Stale
 	case msg.First > inst.seq+1:
-		m.resync(inst, event.CauseSequence)
-		m.bufferFrame(inst, in, msg)
+		m.hold(inst, event.StreamBook, in, msg.First)
 		return ledger.Buffered
 	}
 	m.applyDelta(inst, msg)
@@ -173,8 +176,10 @@ func (m *Machine) applyDelta(inst *instrument, msg *venues.Message) {
 	m.putTop(inst, msg.TsEvent, false)
 }
 
-func (m *Machine) trade(inst *instrument, msg *venues.Message) ledger.Outcome {
+func (m *Machine) trade(in *event.Input, msg *venues.Message) ledger.Outcome {
+	inst := &m.insts[msg.Inst]
 	iv := &inst.streams[event.StreamTrades]
+	inst.hear(event.StreamTrades, in.Line, msg.TradeNum)
 	switch {
 	case inst.lastTrade != event.Null && msg.TradeNum <= inst.lastTrade:
 		inst.stats.RepeatedTrades++
@@ -186,6 +191,9 @@ func (m *Machine) trade(inst *instrument, msg *venues.Message) ledger.Outcome {
 		if iv.state != event.StateVerified {
 			m.relabel(inst, event.StreamTrades, event.StateVerified, event.ProofTradeID, event.CauseNone)
 		}
+	case msg.TradeNum != m.forced:
+		m.hold(inst, event.StreamTrades, in, msg.TradeNum)
+		return ledger.Buffered
 	default:
 		if iv.state == event.StateVerified {
 			m.breakStream(inst, event.StreamTrades, event.CauseSequence)
@@ -200,6 +208,10 @@ func (m *Machine) trade(inst *instrument, msg *venues.Message) ledger.Outcome {
 }
 
 func (m *Machine) quote(inst *instrument, msg *venues.Message) ledger.Outcome {
+	if m.paired && msg.Seq <= inst.lastQuote {
+		return ledger.Duplicate
+	}
+	inst.lastQuote = msg.Seq
 	if inst.streams[event.StreamQuotes].state == event.StateGap {
 		m.beginStream(inst, event.StreamQuotes, event.StateUnverified, event.ProofNone)
 	}

@@ -19,7 +19,8 @@ import (
 //	u32  length of the state
 //	     the state as JSON, without levels and buffered frames
 //	     for each instrument: its bids, its asks (px i64, qty i64 each, best
-//	     first), and the bytes of its buffered inputs; the state says how many
+//	     first), the bytes of its buffered inputs, and those of the inputs of its
+//	     book and of its trades that are held back; the state says how many
 //
 // The rows of a keyframe let SQL build a book without going back to the venue's
 // own snapshot. They are written before the book's next message, once that has been
@@ -28,13 +29,26 @@ import (
 // message before, not that of the keyframe. A silent book gets its rows late, but
 // it gets them.
 type keyframe struct {
-	Config      Config          `json:"config"` // instruments at their present scales
-	Connected   bool            `json:"connected"`
-	AcksOwed    int             `json:"acks_owed"`
-	CommandID   int64           `json:"command_id"`
-	Requests    uint32          `json:"requests"`
-	Hole        bool            `json:"hole"`
-	Instruments []keyInstrument `json:"state"`
+	Config      Config            `json:"config"` // instruments at their present scales
+	Lines       [numLines]keyLine `json:"lines"`
+	Paired      bool              `json:"paired"`
+	CommandID   int64             `json:"command_id"`
+	Requests    uint32            `json:"requests"`
+	Hole        bool              `json:"hole"`
+	Instruments []keyInstrument   `json:"state"`
+}
+
+type keyLine struct {
+	Up       bool  `json:"up"`
+	Since    int64 `json:"since"`
+	AcksOwed int   `json:"acks_owed"`
+	Acked    int64 `json:"acked"`
+}
+
+type keyHeld struct {
+	Frames int   `json:"frames"`
+	Bytes  int   `json:"bytes"`
+	First  int64 `json:"first"`
 }
 
 type keyInstrument struct {
@@ -46,6 +60,9 @@ type keyInstrument struct {
 	LastTs        int64                      `json:"last_ts"`
 	LastTrade     int64                      `json:"last_trade"`
 	LastMessageTs int64                      `json:"last_message_ts"`
+	LastQuote     int64                      `json:"last_quote"`
+	Heard         [numProven][numLines]int64 `json:"heard"`
+	Held          [numProven]keyHeld         `json:"held"`
 	Streams       [event.NumStreams]Interval `json:"streams"`
 	Buffered      int                        `json:"buffered"`
 	BufferBytes   int                        `json:"buffer_bytes"`
@@ -61,8 +78,11 @@ type keyInstrument struct {
 // machine must then be stepped with it, before any other input.
 func (m *Machine) AppendKeyframe(dst []byte) []byte {
 	k := keyframe{
-		Config: m.cfg, Connected: m.connected, AcksOwed: m.acksOwed, CommandID: m.commandID,
+		Config: m.cfg, Paired: m.paired, CommandID: m.commandID,
 		Requests: m.requests, Hole: m.hole, Instruments: make([]keyInstrument, len(m.insts)),
+	}
+	for i, l := range m.lines {
+		k.Lines[i] = keyLine{l.up, l.since, l.acksOwed, l.acked}
 	}
 	k.Config.Resume = nil
 	k.Config.Instruments = make([]event.Instrument, len(m.insts))
@@ -73,11 +93,15 @@ func (m *Machine) AppendKeyframe(dst []byte) []byte {
 		*ki = keyInstrument{
 			State: inst.state, Bids: inst.book.Len(event.Bid), Asks: inst.book.Len(event.Ask), KeyframeOwed: inst.keyframeOwed,
 			Seq: inst.seq, LastTs: inst.lastTs, LastTrade: inst.lastTrade, LastMessageTs: inst.lastMessageTs,
+			LastQuote: inst.lastQuote, Heard: inst.heard,
 			Buffered: inst.buffered, BufferBytes: len(inst.buffer), FirstID: inst.firstID, Request: inst.request,
 			Attempts: inst.attempts, SyncingFrom: inst.syncingFrom,
 			Probe: [4]int64{inst.probe.asked, inst.probe.waitNs, inst.probe.ahead, inst.probe.aheadTs}, Stats: inst.stats,
 		}
 		ki.Stats.OffGrid += inst.book.OffGrid()
+		for s, h := range inst.held {
+			ki.Held[s] = keyHeld{h.frames, len(h.bytes), h.first}
+		}
 		for s := range inst.streams {
 			ki.Streams[s] = inst.streams[s].known(event.Stream(s))
 		}
@@ -98,6 +122,9 @@ func (m *Machine) AppendKeyframe(dst []byte) []byte {
 			}
 		}
 		dst = append(dst, inst.buffer...)
+		for s := range inst.held {
+			dst = append(dst, inst.held[s].bytes...)
+		}
 	}
 	return dst
 }
@@ -147,10 +174,14 @@ func (m *Machine) restore(in *event.Input) error {
 		return errors.New("its instruments do not match its configuration")
 	}
 	rest := data[4+n:]
-	if err := m.setUp(k.Config, in.Feed); err != nil {
+	err := m.setUp(k.Config, in.Feed)
+	if err != nil {
 		return err
 	}
-	m.connected, m.acksOwed, m.commandID, m.requests, m.hole = k.Connected, k.AcksOwed, k.CommandID, k.Requests, k.Hole
+	m.paired, m.commandID, m.requests, m.hole = k.Paired, k.CommandID, k.Requests, k.Hole
+	for i, l := range k.Lines {
+		m.lines[i] = line{l.Up, l.Since, l.AcksOwed, l.Acked}
+	}
 	for i := range m.insts {
 		inst, ki := &m.insts[i], &k.Instruments[i]
 		if !ki.possible() {
@@ -158,6 +189,7 @@ func (m *Machine) restore(in *event.Input) error {
 		}
 		inst.state, inst.keyframeOwed, inst.seq = ki.State, ki.KeyframeOwed, ki.Seq
 		inst.lastTs, inst.lastTrade, inst.lastMessageTs = ki.LastTs, ki.LastTrade, ki.LastMessageTs
+		inst.lastQuote, inst.heard = ki.LastQuote, ki.Heard
 		inst.firstID, inst.request, inst.attempts, inst.syncingFrom = ki.FirstID, ki.Request, ki.Attempts, ki.SyncingFrom
 		inst.probe = probe{ki.Probe[0], ki.Probe[1], ki.Probe[2], ki.Probe[3]}
 		inst.stats = ki.Stats
@@ -178,19 +210,45 @@ func (m *Machine) restore(in *event.Input) error {
 			}
 		}
 		inst.stats.OffGrid -= inst.book.OffGrid()
-		if ki.BufferBytes < 0 || ki.BufferBytes > len(rest) {
-			return errShortKeyframe
+		if inst.buffer, rest, err = m.restoreFrames(rest, ki.BufferBytes, ki.Buffered); err != nil {
+			return err
 		}
-		inst.buffer = append(inst.buffer[:0], rest[:ki.BufferBytes]...)
 		inst.buffered = ki.Buffered
-		rest = rest[ki.BufferBytes:]
-		m.frames.Add(ledger.Received, uint64(inst.buffered))
-		m.frames.Add(ledger.Buffered, uint64(inst.buffered))
+		for s, kh := range ki.Held {
+			h := &inst.held[s]
+			if h.bytes, rest, err = m.restoreFrames(rest, kh.Bytes, kh.Frames); err != nil {
+				return err
+			}
+			h.frames, h.first = kh.Frames, kh.First
+			m.holding += h.frames
+		}
 	}
 	if len(rest) != 0 {
 		return fmt.Errorf("%d bytes are left over", len(rest))
 	}
 	return nil
+}
+
+// restoreFrames takes the first n bytes of rest, which hold so many whole frames.
+func (m *Machine) restoreFrames(rest []byte, n, frames int) (kept, left []byte, err error) {
+	if n < 0 || n > len(rest) {
+		return nil, nil, errShortKeyframe
+	}
+	kept = append(kept, rest[:n]...)
+	found := 0
+	for b := kept; len(b) > 0; found++ {
+		in, size, err := event.GetInput(b)
+		if err != nil || in.Kind != event.InputFrame {
+			return nil, nil, errShortKeyframe
+		}
+		b = b[size:]
+	}
+	if found != frames {
+		return nil, nil, fmt.Errorf("%d frames wait in it, and it says %d", found, frames)
+	}
+	m.frames.Add(ledger.Received, uint64(frames))
+	m.frames.Add(ledger.Buffered, uint64(frames))
+	return kept, rest[n:], nil
 }
 
 func (iv *interval) known(s event.Stream) Interval {

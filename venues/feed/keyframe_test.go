@@ -37,33 +37,9 @@ func TestKeyframes(t *testing.T) {
 			s.finish()
 			started := 0
 			for at, in := range s.inputs {
-				if in.Kind != event.InputKeyframe {
-					continue
-				}
-				started++
-				var want [][]byte
-				for _, rec := range s.sink.records {
-					if event.RecordPos(rec) > in.Pos {
-						want = append(want, rec)
-					}
-				}
-				d := NewDerivation(&sliceInputs{all: s.inputs[at:]}, 3)
-				var got [][]byte
-				for {
-					rec, _, err := d.Next()
-					if err == io.EOF {
-						break
-					}
-					if err != nil {
-						t.Fatal(err)
-					}
-					if event.RecordPos(rec) > in.Pos {
-						got = append(got, append([]byte(nil), rec...))
-					}
-				}
-				sameRecords(t, fmt.Sprintf("from the keyframe at %d", in.Pos), got, want)
-				if off := d.Frames(3).Read().Difference(); off != 0 {
-					t.Fatalf("from the keyframe at %d: frames are off by %d", in.Pos, off)
+				if in.Kind == event.InputKeyframe {
+					started++
+					sameFrom(t, s.rig, at)
 				}
 			}
 			if started < 10 {
@@ -73,6 +49,36 @@ func TestKeyframes(t *testing.T) {
 		if !ok {
 			t.Fatalf("seed %d", seed)
 		}
+	}
+}
+
+// sameFrom derives from the keyframe at an input on.
+func sameFrom(t *testing.T, r *rig, at int) {
+	t.Helper()
+	in := r.inputs[at]
+	var want [][]byte
+	for _, rec := range r.sink.records {
+		if event.RecordPos(rec) > in.Pos {
+			want = append(want, rec)
+		}
+	}
+	d := NewDerivation(&sliceInputs{all: r.inputs[at:]}, 3)
+	var got [][]byte
+	for {
+		rec, _, err := d.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if event.RecordPos(rec) > in.Pos {
+			got = append(got, append([]byte(nil), rec...))
+		}
+	}
+	sameRecords(t, fmt.Sprintf("from the keyframe at %d", in.Pos), got, want)
+	if off := d.Frames(3).Read().Difference(); off != 0 {
+		t.Fatalf("from the keyframe at %d: frames are off by %d", in.Pos, off)
 	}
 }
 

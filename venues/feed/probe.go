@@ -27,7 +27,11 @@ func (m *Machine) tickProbe(inst *instrument) {
 	case p.ahead > inst.seq && m.now-p.aheadTs >= probeGraceNs:
 		m.commandID++
 		for _, text := range m.venue.Resubscribe(inst.Instrument, m.cfg.Quotes, m.commandID) {
-			m.act(Action{Kind: ActionSend, Text: text})
+			for number := range m.lines {
+				if m.lines[number].up {
+					m.act(Action{Kind: ActionSend, Line: uint8(number), Text: text})
+				}
+			}
 		}
 		m.commandID++
 		m.resync(inst, event.CauseSilence)

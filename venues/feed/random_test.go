@@ -148,8 +148,8 @@ func (s *storm) input(kind event.InputKind, aux int64, data string) {
 		s.late = append(s.late, lateAnswer{s.rng.IntN(30), a.Request, a.Inst})
 	}
 	s.asked = s.asked[:0]
-	if s.redial {
-		s.redial = false
+	if s.redial != nil {
+		s.redial = nil
 		s.cut()
 	}
 }
@@ -167,10 +167,9 @@ func (s *storm) cut() {
 	}
 }
 
-func (s *storm) event() {
-	ev := s.w.Next()
+// frameOf is the frame of an event, which becomes true.
+func (s *storm) frameOf(ev world.Event) (frame string) {
 	name := s.names[ev.Symbol]
-	var frame string
 	switch ev.Kind {
 	case world.Diff:
 		for _, l := range ev.Bids {
@@ -187,6 +186,12 @@ func (s *storm) event() {
 	case world.Trade:
 		frame = fmt.Sprintf(`{"e":"trade","E":%d,"s":"%s","t":%d,"p":"%s","q":"%s","T":%d,"m":%v}`, ev.AtNs/1e6, name, ev.TradeID, decimals(ev.Px), decimals(ev.Qty), ev.AtNs/1e6, ev.BuyerIsMaker)
 	}
+	return frame
+}
+
+func (s *storm) event() {
+	ev := s.w.Next()
+	frame := s.frameOf(ev)
 	if s.muted[ev.Symbol] > 0 {
 		s.muted[ev.Symbol]--
 		return

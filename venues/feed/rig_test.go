@@ -28,7 +28,8 @@ type rig struct {
 	notes  []string
 	sent   []string
 	asked  []Action // fetches
-	redial bool
+	redial []Action
+	line   uint8 // that the next inputs are of
 }
 
 // memorySink keeps every record.
@@ -81,7 +82,7 @@ func liveRig(t *testing.T) *rig {
 func (r *rig) step(kind event.InputKind, aux int64, data []byte) {
 	r.t.Helper()
 	r.pos++
-	in := event.Input{InputHead: event.InputHead{Kind: kind, Feed: 3, Pos: r.pos, Ts: r.now, Aux: aux}, Data: data}
+	in := event.Input{InputHead: event.InputHead{Kind: kind, Line: r.line, Feed: 3, Pos: r.pos, Ts: r.now, Aux: aux}, Data: data}
 	r.stepInput(in)
 }
 
@@ -106,7 +107,7 @@ func (r *rig) stepInput(in event.Input) {
 		case ActionNote:
 			r.notes = append(r.notes, a.Text)
 		case ActionReconnect:
-			r.redial = true
+			r.redial = append(r.redial, a)
 		}
 	}
 	if err := r.model.take(r.sink.records[before:], in.Pos, in.Ts); err != nil {

@@ -41,11 +41,13 @@ func (m *Machine) startSync(inst *instrument) {
 }
 
 // resync gives up one book and waits for a new snapshot; the other instruments
-// go on.
+// go on. What was held back waits for the snapshot like what comes later.
 func (m *Machine) resync(inst *instrument, cause event.Cause) {
 	m.note("%s %s: gap (%s) after id %d; resync", m.rules.Name, inst.Symbol, cause, inst.seq)
+	waiting := m.unhold(inst, event.StreamBook)
 	m.dropBook(inst, cause)
 	m.startSync(inst)
+	m.take(waiting)
 }
 
 func (m *Machine) dropBook(inst *instrument, cause event.Cause) {
@@ -62,7 +64,7 @@ func (m *Machine) bufferFrame(inst *instrument, in *event.Input, msg *venues.Mes
 		m.note("%s %s: %d frames dropped from a full buffer while waiting for a snapshot", m.rules.Name, inst.Symbol, inst.buffered)
 		m.dropBuffer(inst)
 	}
-	if inst.buffered == 0 {
+	if inst.buffered == 0 || m.paired && msg.First < inst.firstID {
 		inst.firstID = msg.First
 	}
 	inst.buffered++
@@ -164,16 +166,7 @@ func (m *Machine) replayBuffer(inst *instrument) {
 	waiting := slices.Clone(inst.buffer) // rare; bufferFrame may need inst.buffer meanwhile
 	m.frames.Unbuffer(inst.buffered)
 	inst.buffer, inst.buffered = inst.buffer[:0], 0
-	for len(waiting) > 0 {
-		in, size, err := event.GetInput(waiting)
-		if err != nil {
-			panic(err) // we wrote it
-		}
-		waiting = waiting[size:]
-		m.frameTs = in.Ts
-		m.frame(&in)
-	}
-	m.frameTs = m.now
+	m.take(waiting)
 }
 
 // widen raises the scales of an instrument, or changes nothing and returns false
