@@ -17,11 +17,11 @@ func (s *Session) do(actions []feed.Action) {
 	for _, a := range actions {
 		switch a.Kind {
 		case feed.ActionSend:
-			s.sends = append(s.sends, a.Text)
+			s.sends = append(s.sends, command{a.Line, a.Text})
 		case feed.ActionFetch:
 			s.fetch(a)
 		case feed.ActionReconnect:
-			s.reconnect = a.Text
+			s.plan(a.Line, a.Text)
 		case feed.ActionNote:
 			s.log.Info(a.Text)
 		}
@@ -34,12 +34,20 @@ func (s *Session) send() error {
 		if ok, _ := s.commands.TryTake(s.clock.NowNs(), 1); !ok {
 			return nil
 		}
-		text := []byte(s.sends[0])
-		if taken, err := s.input(event.InputCommand, s.clock.NowNs(), 0, text); err != nil || !taken {
+		line, text := s.sends[0].line, []byte(s.sends[0].text)
+		d := s.lines.side
+		if line != s.lines.line && (d == nil || len(d.texts) == cap(d.texts)) { // it has ended, or writes nothing
+			s.sends = slices.Delete(s.sends, 0, 1)
+			continue
+		}
+		if taken, err := s.inputOf(line, event.InputCommand, s.clock.NowNs(), 0, text); err != nil || !taken {
 			return err
 		}
 		s.sends = slices.Delete(s.sends, 0, 1)
-		if err := s.conn.WriteText(text); err != nil {
+		if line != s.lines.line {
+			d.texts <- text // there is room: only the owner fills it
+			d.live.Load().Interrupt()
+		} else if err := s.conn.WriteText(text); err != nil {
 			return nil // Read will say Closed
 		}
 		s.counters.Commands.Add(1)
@@ -54,7 +62,7 @@ func (s *Session) fetch(a feed.Action) {
 	if s.fetchCtx == nil || s.fetchCtx.Err() != nil {
 		return // the machine forgets its request when it learns of the end
 	}
-	ctx, connection := s.fetchCtx, s.connects
+	ctx, connection := s.fetchCtx, s.lines.epoch
 	inst := &s.cfg.Instruments[a.Inst]
 	request := s.opt.Venue.SnapshotRequest(inst.Symbol, s.cfg.Depth)
 	s.fetches.Go(func() {

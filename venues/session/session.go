@@ -9,7 +9,10 @@
 // This package must never decide anything that a row depends on: it may only
 // choose when to dial, to wait and to fetch, and all of that becomes an input.
 //
-// Invariants: only the owner goroutine touches the connection (but for
+// A second connection, for a planned reconnect or with two lines, has a reader of its
+// own that hands its frames to the owner: see side.go.
+//
+// Invariants: only the owner goroutine touches the direct connection (but for
 // Interrupt), the machine and the producer side of the lane; the machine steps
 // inputs in the order in which they stand in the journal; every fetch is answered
 // by exactly one input, unless its connection has ended before; no goroutine is
@@ -24,6 +27,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,6 +79,8 @@ type Options struct {
 	Rest           *wire.Rest
 	Log            *slog.Logger
 	Rand           *rand.Rand
+	Lines          int           // connections at a time; 0 is 1, 2 the most
+	ReconnectEvery time.Duration // plan a reconnect that often; 0: only where the machine asks
 }
 
 // Session runs one feed.
@@ -93,7 +99,8 @@ type Session struct {
 	readBy     time.Time
 	readByTick int64
 	connects   int64
-	sends      []string
+	sends      []command
+	lines      lineState
 	commands   *wire.Budget
 	inbox      chan answer
 	held       *answer // taken from the inbox and not yet journalled
@@ -119,6 +126,11 @@ type Session struct {
 type Counters struct {
 	Connects, ConnectFailures, Disconnects, Commands, LostInputs atomic.Uint64
 	FramesBytes, Pings                                           atomic.Uint64
+}
+
+type command struct {
+	line uint8
+	text string
 }
 
 type answer struct {
@@ -162,6 +174,8 @@ func (s *Session) Run(ctx context.Context) error {
 	}
 	s.nextTick = s.clock.NowNs() + tickNs
 	backoff := wire.NewBackoff(backoffMin, backoffMax, s.opt.Rand)
+	s.lines.backoff = wire.NewBackoff(backoffMin, backoffMax, s.opt.Rand)
+	defer s.leaveSide()
 	for ctx.Err() == nil {
 		conn, err := s.dial(ctx)
 		if err != nil {
@@ -182,7 +196,7 @@ func (s *Session) Run(ctx context.Context) error {
 			continue
 		}
 		upSince := s.clock.NowNs()
-		if err := s.serve(ctx, conn); err != nil {
+		if err := s.serveAll(ctx, conn); err != nil {
 			return err
 		}
 		if s.clock.NowNs()-upSince > healthyAfterNs {
@@ -282,27 +296,74 @@ func (s *Session) tick() error {
 	return err
 }
 
-// serve takes frames from one connection until it ends.
-func (s *Session) serve(ctx context.Context, conn *wire.Conn) error {
-	s.conn, s.reconnect, s.sends = conn, "", s.sends[:0]
-	s.live.Store(conn)
+// serveAll takes frames from a new connection, and from those that take over from
+// it, until none is left.
+func (s *Session) serveAll(ctx context.Context, conn *wire.Conn) error {
+	s.sends = s.sends[:0]
 	s.connects++
 	s.counters.Connects.Add(1)
-	upSince := s.clock.NowNs()
-	// A snapshot for a connection that has ended joins nothing: it only uses up
+	l := &s.lines
+	l.since, l.planned = s.clock.NowNs(), ""
+	l.epoch++
+	// A snapshot for connections that have ended joins nothing: it only uses up
 	// the venue's weight.
 	var endFetches context.CancelFunc
 	s.fetchCtx, endFetches = context.WithCancel(ctx)
+	defer endFetches()
+	s.log.Info("connected", "line", l.line, "instruments", len(s.cfg.Instruments))
+	if _, err := s.input(event.InputConnect, l.since, s.connects, nil); err != nil {
+		conn.Close(1000, "")
+		return err
+	}
+	for conn != nil {
+		if err := s.serve(ctx, conn); err != nil || ctx.Err() != nil {
+			return err
+		}
+		var err error
+		if conn, err = s.takeOver(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leaveSide ends what is left of the second connection.
+func (s *Session) leaveSide() {
+	if d := s.lines.side; d != nil {
+		d.cancel()
+		d.leave()
+		<-d.ended
+		if d.conn != nil {
+			d.conn.Close(1000, "")
+		}
+	}
+	s.lines.readers.Wait()
+}
+
+// frame journals and steps one frame.
+func (s *Session) frame(line uint8, payload []byte, stamp int64) error {
+	taken, err := s.inputOf(line, event.InputFrame, stamp, 0, payload)
+	if !taken || err != nil {
+		return err
+	}
+	// Published: the rows are on their way.
+	s.lane.ReadPublished.Record(s.clock.NowNs() - stamp)
+	if ts := s.machine.EventTs(); ts != event.Null {
+		s.lane.VenueRead.Record(stamp - ts)
+	}
+	return nil
+}
+
+// serve takes frames from one connection until it ends.
+func (s *Session) serve(ctx context.Context, conn *wire.Conn) error {
+	s.conn, s.reconnect = conn, ""
+	s.live.Store(conn)
+	upSince := s.clock.NowNs()
 	defer func() {
-		endFetches()
 		conn.Close(1000, "") // also after an error
 		s.conn = nil
 		s.live.Store(nil)
 	}()
-	s.log.Info("connected", "instruments", len(s.cfg.Instruments))
-	if _, err := s.input(event.InputConnect, s.clock.NowNs(), s.connects, nil); err != nil {
-		return err
-	}
 	for ctx.Err() == nil && s.reconnect == "" {
 		if err := s.send(); err != nil {
 			return err
@@ -311,15 +372,7 @@ func (s *Session) serve(ctx context.Context, conn *wire.Conn) error {
 		var err error
 		switch outcome {
 		case wire.Message:
-			var taken bool
-			if taken, err = s.input(event.InputFrame, stamp, 0, payload); !taken {
-				break
-			}
-			// Published: the rows are on their way.
-			s.lane.ReadPublished.Record(s.clock.NowNs() - stamp)
-			if ts := s.machine.EventTs(); ts != event.Null {
-				s.lane.VenueRead.Record(stamp - ts)
-			}
+			err = s.frame(s.lines.line, payload, stamp)
 		case wire.Closed:
 			s.reconnect = conn.Err().Error()
 		}
@@ -337,6 +390,15 @@ func (s *Session) serve(ctx context.Context, conn *wire.Conn) error {
 			if err == nil {
 				err = s.drainInbox()
 			}
+			if every := int64(s.opt.ReconnectEvery); every > 0 && now-s.lines.since >= every {
+				s.plan(s.lines.line, "planned every "+s.opt.ReconnectEvery.String())
+			}
+		}
+		if err == nil && (s.lines.side != nil || s.wantSide()) {
+			var over bool
+			if over, err = s.tend(ctx); over {
+				s.reconnect = s.lines.planned
+			}
 		}
 		if err != nil {
 			return err
@@ -350,7 +412,7 @@ func (s *Session) serve(ctx context.Context, conn *wire.Conn) error {
 		s.counters.Disconnects.Add(1)
 	}
 	conn.Close(1000, "")
-	s.sends = s.sends[:0]
+	s.sends = slices.DeleteFunc(s.sends, func(c command) bool { return c.line == s.lines.line })
 	if ctx.Err() != nil {
 		return nil // the stop record ends the run; what is proven stays proven to its last message
 	}
@@ -388,7 +450,7 @@ func (s *Session) drainInbox() error {
 				return nil
 			}
 		}
-		if a := s.held; a.connection == s.connects { // the machine has forgotten the others
+		if a := s.held; a.connection == s.lines.epoch { // the machine has forgotten the others
 			taken, err := s.input(event.InputRest, s.clock.NowNs(), event.RestAux(a.request, a.inst, a.status), a.body)
 			if err != nil || !taken {
 				return err
@@ -403,6 +465,11 @@ func (s *Session) drainInbox() error {
 // while, and what can come again or be offered again is not taken; the rest
 // waits, and is an error only if the journal takes nothing at the end.
 func (s *Session) input(kind event.InputKind, ts, aux int64, data []byte) (taken bool, err error) {
+	return s.inputOf(s.lines.line, kind, ts, aux, data)
+}
+
+// inputOf is input of one of the lines.
+func (s *Session) inputOf(line uint8, kind event.InputKind, ts, aux int64, data []byte) (taken bool, err error) {
 	patience := forEver
 	switch kind {
 	case event.InputFrame, event.InputTick, event.InputKeyframe:
@@ -423,7 +490,7 @@ func (s *Session) input(kind event.InputKind, ts, aux int64, data []byte) (taken
 			return false, err
 		}
 	}
-	in := event.Input{InputHead: event.InputHead{Kind: kind, Feed: s.lane.Feed, Pos: s.pos + 1, Ts: ts, Aux: aux}, Data: data}
+	in := event.Input{InputHead: event.InputHead{Kind: kind, Line: line, Feed: s.lane.Feed, Pos: s.pos + 1, Ts: ts, Aux: aux}, Data: data}
 	outcome := s.journal(&in, patience)
 	if outcome == ring.TooLarge && kind == event.InputRest {
 		request, inst, _ := event.SplitRestAux(aux)

@@ -1,0 +1,135 @@
+package session
+
+import (
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws/wsutil"
+
+	"deeptape/hotpath/event"
+	"deeptape/hotpath/ledger"
+)
+
+// noGap checks the book of a session that had everything on one line or the other.
+func (r *rig) noGap(last int64) {
+	r.t.Helper()
+	r.wait("the last message", func() bool {
+		st := r.s.Status()
+		return st != nil && st.Instruments[0].Seq == last
+	})
+	r.stop()
+	if st := r.s.Status().Instruments[0]; st.Stats.Gaps != 0 || st.Streams[event.StreamBook].State != "verified" || st.Buffered != 0 {
+		r.t.Errorf("the book: %+v", st)
+	}
+	up := map[uint8]bool{}
+	for _, in := range r.journal() {
+		switch in.Kind {
+		case event.InputConnect:
+			if up[in.Line] {
+				r.t.Errorf("line %d connects twice", in.Line)
+			}
+			up[in.Line] = true
+		case event.InputClose:
+			if !up[in.Line] {
+				r.t.Errorf("line %d closes and was not up", in.Line)
+			}
+			up[in.Line] = false
+		case event.InputFrame:
+			if !up[in.Line] {
+				r.t.Errorf("a frame of line %d, which is not up", in.Line)
+			}
+		}
+	}
+}
+
+func (r *rig) connects(n int) {
+	r.t.Helper()
+	r.wait("a connection", func() bool { return r.count(event.InputConnect) == n && r.s.Counters().Commands.Load() >= uint64(n) })
+}
+
+// Each of two lines misses what the other brings, and each is cut in its turn.
+func TestTwoLines(t *testing.T) {
+	v := newTestVenue(t)
+	r := newRig(t, v, rigOptions{change: func(s *Session) { s.opt.Lines = 2 }})
+	lines := [2]*testConn{v.conn(), v.conn()}
+	r.connects(2)
+	id := 0
+	send := func(n int, to ...*testConn) {
+		for range n {
+			id++
+			for i, c := range to {
+				if len(to) == 1 || id%7 != i { // dropped by turns
+					c.send(t, diff("BTCUSDT", id))
+				}
+			}
+		}
+	}
+	send(5, lines[0])
+	r.wait("the snapshot", func() bool { return r.count(event.InputRest) == 1 })
+	for round := range 4 {
+		send(300, lines[0], lines[1])
+		cut := round % 2
+		seen := r.count(event.InputFrame)
+		r.wait("frames", func() bool {
+			n := r.count(event.InputFrame)
+			quiet := n == seen
+			seen = n
+			time.Sleep(10 * time.Millisecond)
+			return quiet
+		})
+		lines[cut].Close()
+		send(50, lines[1-cut])
+		lines[cut] = v.conn()
+		r.connects(3 + round)
+	}
+	send(300, lines[0], lines[1])
+	r.noGap(int64(id))
+	f := r.l.Frames.Read()
+	if f[ledger.Duplicate] < 1000 || f[ledger.Stale] > 5 {
+		t.Errorf("frames %v", f)
+	}
+	if k := r.s.Counters(); k.Connects.Load() != 6 || k.Disconnects.Load() != 4 {
+		t.Errorf("%d connects, %d disconnects", k.Connects.Load(), k.Disconnects.Load())
+	}
+	<-lines[0].ended
+	<-lines[1].ended
+}
+
+// Make before break: the new connection has joined before the old one goes.
+func TestPlannedReconnect(t *testing.T) {
+	v := newTestVenue(t)
+	r := newRig(t, v, rigOptions{change: func(s *Session) { s.opt.ReconnectEvery = time.Second }})
+	first := v.conn()
+	r.connects(1)
+	id := 0
+	both := func(conns ...*testConn) {
+		id++
+		for _, c := range conns {
+			c.send(t, diff("BTCUSDT", id))
+		}
+		time.Sleep(time.Millisecond)
+	}
+	c := first
+	for round := range 2 {
+		var next *testConn
+		for next == nil {
+			both(c)
+			select {
+			case next = <-v.conns:
+			default:
+			}
+		}
+		r.connects(2 + round)
+		for gone := false; !gone; {
+			both(next)
+			select {
+			case <-c.ended:
+				gone = true
+			default:
+				wsutil.WriteServerText(c, []byte(diff("BTCUSDT", id))) // it may be gone by now
+			}
+		}
+		c = next
+	}
+	r.noGap(int64(id))
+}
