@@ -190,6 +190,7 @@ func (a *Agent) plan(ctx context.Context) error {
 			a.sessions = append(a.sessions, session.New(session.Options{
 				Venue: venue, WSURL: vc.WSURL, RestURL: vc.RestURL, Config: data, Clock: a.clock, Budgets: budgets, Rest: rest,
 				Log: a.log.With("venue", name, "feed", number), Rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+				Lines: vc.Lines, ReconnectEvery: time.Duration(vc.ReconnectEvery),
 			}, l, cfg, pos))
 			insts = insts[n:]
 			base += uint32(n)

@@ -51,6 +51,13 @@ type Venue struct {
 	WSURL   string   `yaml:"ws_url"`
 	RestURL string   `yaml:"rest_url"`
 	Depth   int      `yaml:"depth"`
+
+	// Lines is how many connections carry each symbol at a time, 1 or 2. With two,
+	// only what both have missed is a gap; each costs the venue's budget of connects.
+	Lines int `yaml:"lines"`
+	// ReconnectEvery plans a reconnect that often, to try it out. 0: only before the
+	// venue's own cut.
+	ReconnectEvery Duration `yaml:"reconnect_every"`
 }
 
 // Default is the configuration without a file.
@@ -160,6 +167,12 @@ func (c *Config) Complete() error {
 		}
 		if v.RestURL, err = baseURL(v.RestURL, "http", "https"); err != nil && v.RestURL != "" {
 			return wrong(key+".rest_url", "%w", err)
+		}
+		if v.Lines == 0 {
+			v.Lines = 1
+		}
+		if v.Lines < 0 || v.Lines > 2 {
+			return wrong(key+".lines", "%d is not 1 or 2", v.Lines)
 		}
 		if v.Depth < 0 {
 			return wrong(key+".depth", "%d is less than 0", v.Depth)

@@ -23,7 +23,7 @@ top_levels: 20
 depth_bps: [1.5, 3]
 quotes: false
 venues:
-  binance: {symbols: [btcusdt, ETHUSDT, BtcUsdt], ws_url: "ws://a:1/", rest_url: "http://b:2/", depth: 1000}
+  binance: {symbols: [btcusdt, ETHUSDT, BtcUsdt], ws_url: "ws://a:1/", rest_url: "http://b:2/", depth: 1000, lines: 2, reconnect_every: 5s}
 `
 	c, err := Parse("f", []byte(text))
 	if err != nil {
@@ -33,7 +33,7 @@ venues:
 		QuestDB: "https::addr=db.example:9443;token=abc;",
 		Journal: Journal{Dir: "/data/j", Segment: 64 << 20, Keep: Duration(24 * time.Hour), Max: 10 << 30, Sync: Duration(50 * time.Millisecond)},
 		Listen:  "0.0.0.0:80", TopLevels: 20, DepthBps: []float64{1.5, 3},
-		Venues: map[string]Venue{"binance": {Symbols: []string{"BTCUSDT", "ETHUSDT"}, WSURL: "ws://a:1", RestURL: "http://b:2", Depth: 1000}},
+		Venues: map[string]Venue{"binance": {Symbols: []string{"BTCUSDT", "ETHUSDT"}, WSURL: "ws://a:1", RestURL: "http://b:2", Depth: 1000, Lines: 2, ReconnectEvery: Duration(5 * time.Second)}},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -57,7 +57,7 @@ func TestDefaults(t *testing.T) {
 			QuestDB: "http::addr=127.0.0.1:9000;",
 			Journal: Journal{Dir: "deeptape-data/journal", Segment: 128 << 20, Keep: Duration(72 * time.Hour), Max: 200 << 30, Sync: Duration(200 * time.Millisecond)},
 			Listen:  "127.0.0.1:9101", TopLevels: 10, DepthBps: []float64{1, 2, 5, 10, 25, 50, 100}, Quotes: true,
-			Venues: map[string]Venue{"binance": {Symbols: []string{"BTCUSDT"}, WSURL: "wss://stream.binance.com:9443", RestURL: "https://api.binance.com", Depth: 5000}},
+			Venues: map[string]Venue{"binance": {Symbols: []string{"BTCUSDT"}, WSURL: "wss://stream.binance.com:9443", RestURL: "https://api.binance.com", Depth: 5000, Lines: 1}},
 		}
 		if !reflect.DeepEqual(c, want) {
 			t.Errorf("%q: got  %+v\nwant %+v", text, c, want)
@@ -82,6 +82,7 @@ func TestMistakes(t *testing.T) {
 		{"venues:\n  binance:\n    ws_url: http://x\n", `f.yaml:3:5: venues.binance.ws_url: "http://x" is not a URL that starts with ws:// or wss://`},
 		{"venues:\n  binance:\n    rest_url: api\n", `f.yaml:3:5: venues.binance.rest_url: "api" is not a URL that starts with http:// or https://`},
 		{"venues: {binance: {depth: -3}}\n", `f.yaml:1:20: venues.binance.depth: -3 is less than 0`},
+		{"venues: {binance: {lines: 3}}\n", `f.yaml:1:20: venues.binance.lines: 3 is not 1 or 2`},
 		{"venues: {binance: {depth: many}}\n", `f.yaml:1:27: venues.binance.depth: "many" is not a whole number`},
 		{"\ntop_levels: 0\n", `f.yaml:2:1: top_levels: 0 is not between 1 and 1000`},
 		{"top_levels: ten\n", `f.yaml:1:13: top_levels: "ten" is not a whole number`},

@@ -31,7 +31,7 @@ func wrong(key, format string, args ...any) error {
 var keysIn = map[string][]string{
 	"":         {"questdb", "journal", "listen", "top_levels", "depth_bps", "quotes", "venues"},
 	"journal":  {"dir", "segment", "keep", "max", "sync"},
-	"venues.*": {"symbols", "ws_url", "rest_url", "depth"},
+	"venues.*": {"symbols", "ws_url", "rest_url", "depth", "lines", "reconnect_every"},
 }
 
 // explain turns the decoder's error into one line with the place and the key, and
