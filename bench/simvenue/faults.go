@@ -28,12 +28,13 @@ const (
 	faultDuplicate  = "duplicate"      // the frame is sent twice
 	faultReorder    = "reorder"        // the frame is sent after the symbol's next one
 	faultDisconnect = "disconnect"     // after the frame, every connection carrying the symbol ends without a close frame
+	faultCutOne     = "disconnect-one" // the same for one of them, the one that has carried it longest
 	faultStall      = "stall"          // after the frame, those connections get nothing, not even pings, for StallFor; then all that was due, in order
 	faultStale      = "stale-snapshot" // the answer is an old book: its lastUpdateId lies before the first diff of the feed
 	fault429        = "429"            // the answer is 429 with Retry-After: 1
 )
 
-var faultNames = []string{faultDrop, faultDuplicate, faultReorder, faultDisconnect, faultStall, faultStale, fault429}
+var faultNames = []string{faultDrop, faultDuplicate, faultReorder, faultDisconnect, faultCutOne, faultStall, faultStale, fault429}
 
 // FaultNames are the names that ParseFaults knows, for a usage text.
 func FaultNames() []string { return append([]string(nil), faultNames...) }

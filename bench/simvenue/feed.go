@@ -206,7 +206,7 @@ func (f *feed) diff(ev *event) {
 	} else {
 		sym.early = append(sym.early, ev)
 	}
-	hit := s.strikeLocked(sym, sym.diffs, faultDrop, faultDuplicate, faultReorder, faultDisconnect, faultStall)
+	hit := s.strikeLocked(sym, sym.diffs, faultDrop, faultDuplicate, faultReorder, faultDisconnect, faultCutOne, faultStall)
 	receivers := len(ev.stream.subs)
 	for _, name := range hit {
 		s.struck = append(s.struck, Strike{name, sym.name, ev.first, ev.last, receivers})
@@ -240,6 +240,10 @@ func (f *feed) diff(ev *event) {
 		case faultStall:
 			for _, c := range s.carriers(sym) {
 				c.hold(s.opt.StallFor)
+			}
+		case faultCutOne:
+			if cs := s.carriers(sym); len(cs) > 0 {
+				cs[0].cut() // it subscribed first
 			}
 		case faultDisconnect:
 			if s.opt.Speed == 0 {

@@ -18,7 +18,7 @@ type simCmd struct {
 	File    []string      `placeholder:"VENUE:REC.jsonl[.gz]" help:"Replay a recording instead of making a market."`
 	Seed    uint64        `help:"Seed of the made market." default:"1"`
 	Speed   float64       `help:"How many times faster than the recording or the market; 0: as fast as can be taken." default:"1"`
-	Faults  string        `placeholder:"NAME@N[:SYMBOL],…" help:"drop, duplicate, reorder, disconnect, stall, stale-snapshot, 429: at the N-th book update, or the N-th snapshot request."`
+	Faults  string        `placeholder:"NAME@N[:SYMBOL],…" help:"drop, duplicate, reorder, disconnect, disconnect-one, stall, stale-snapshot, 429: at the N-th book update, or the N-th snapshot request."`
 	Start   string        `placeholder:"TIME" help:"What the made market's clock shows at its start, RFC 3339; default: now. The same seed and start make the same bytes."`
 	For     time.Duration `placeholder:"1m" help:"Let the made market end after this much of its own time."`
 	Addr    string        `help:"Address to serve on." default:"127.0.0.1:0"`
