@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/bits"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -76,12 +77,21 @@ type Agent struct {
 	status    atomic.Pointer[statusServer]
 }
 
+// powerOfTwo is the size of a ring of at least n bytes.
+func powerOfTwo(n config.Bytes) int { return 1 << bits.Len64(uint64(max(n, 64<<10)-1)) }
+
 // New opens the journal, looks at the database and learns the instruments. After
 // an error nothing is left open.
 func New(ctx context.Context, opt Options) (_ *Agent, err error) {
 	a := &Agent{opt: opt, cfg: opt.Config, log: opt.Log, clock: wire.NewClock(), fs: journal.OS}
 	if a.opt.Lane == (lane.Options{}) {
 		a.opt.Lane = DefaultLane
+	}
+	if n := a.cfg.Rings.Inputs; n > 0 {
+		a.opt.Lane.InputBytes = powerOfTwo(n)
+	}
+	if n := a.cfg.Rings.Rows; n > 0 {
+		a.opt.Lane.RowBytes = powerOfTwo(n)
 	}
 	a.started = a.clock.NowNs()
 	a.anchors = anchors{fs: a.fs, dir: a.cfg.Journal.Dir, known: map[uint64]map[uint16]uint64{}}

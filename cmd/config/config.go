@@ -33,6 +33,7 @@ type Config struct {
 	TopLevels int              `yaml:"top_levels"`
 	DepthBps  []float64        `yaml:"depth_bps"` // basis points, not a price
 	Quotes    bool             `yaml:"quotes"`
+	Rings     Rings            `yaml:"rings"`
 	Venues    map[string]Venue `yaml:"venues"`
 }
 
@@ -43,6 +44,13 @@ type Journal struct {
 	Keep    Duration `yaml:"keep"`
 	Max     Bytes    `yaml:"max"`
 	Sync    Duration `yaml:"sync"`
+}
+
+// Rings are the sizes of one feed's rings, rounded up to powers of two; 0 is the
+// agent's default. Nobody needs them but a machine with little memory, and tests.
+type Rings struct {
+	Inputs Bytes `yaml:"inputs"`
+	Rows   Bytes `yaml:"rows"`
 }
 
 // Venue says what is recorded of a venue, and where.
