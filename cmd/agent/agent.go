@@ -263,8 +263,13 @@ func (a *Agent) instruments(ctx context.Context, venue venues.Venue, vc config.V
 	return insts, weight
 }
 
-// stopWithin is how long the rows that are on their way may take after a stop.
-const stopWithin = 10 * time.Second
+// After a stop: how long a journal that cannot be written is tried, and how long
+// the rows that are on their way may take, from the stop on. Who stops us kills us
+// after 10 s.
+const (
+	journalStopWithin = 4 * time.Second
+	stopWithin        = 8 * time.Second
+)
 
 // Run records until ctx ends. The error says what went wrong, or what is not in
 // QuestDB yet although it is in the journal.
@@ -311,7 +316,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		go a.watchForSecond(deliverCtx, func(err error) { cancelFeeds(err) })
 	}
 	go a.keepWithinLimits(deliverCtx)
-	defer context.AfterFunc(feeds, func() { a.journaler.stopping.Store(true) })()
+	stopped := make(chan time.Time, 1)
+	defer context.AfterFunc(feeds, func() { a.journaler.stopping.Store(true); stopped <- time.Now() })()
 	var wg sync.WaitGroup
 	errs := make([]error, len(a.sessions))
 	for i, s := range a.sessions {
@@ -329,7 +335,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	if a.deliverer != nil {
 		a.deliverer.Stop()
-		timer := time.AfterFunc(stopWithin, cancelDeliver)
+		left := stopWithin
+		select {
+		case at := <-stopped:
+			left -= time.Since(at)
+		default: // every session has ended by itself
+		}
+		timer := time.AfterFunc(left, cancelDeliver)
 		defer timer.Stop()
 	}
 	undelivered := <-delivered

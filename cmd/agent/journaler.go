@@ -82,7 +82,7 @@ func (j *journaler) run() error {
 		switch {
 		case j.w.PendingBytes() >= groupBytes, len(j.waiting) > 0 && (now-j.firstNs >= groupNs || closed && !worked):
 			if !j.commit() {
-				if closed && now-j.stoppedNs(now) > int64(stopWithin) {
+				if closed && now-j.stoppedNs(now) > int64(journalStopWithin) {
 					return fmt.Errorf("%s; the last %d inputs are lost", j.Trouble(), len(j.waiting))
 				}
 				time.Sleep(100 * time.Millisecond)
