@@ -109,7 +109,7 @@ func New(ctx context.Context, opt Options) (_ *Agent, err error) {
 	for _, d := range recovery.Damage {
 		a.log.Warn("journal is damaged; only what the damage covers is lost", "damage", d)
 	}
-	if a.pastRuns, err = readPast(a.fs, a.cfg.Journal.Dir, recovery, &a.anchors); err != nil {
+	if a.pastRuns, err = readPast(a.fs, a.cfg.Journal.Dir, a.name, recovery, &a.anchors); err != nil {
 		return nil, err
 	}
 	if err = a.openDB(ctx); err != nil {
@@ -275,9 +275,6 @@ const (
 // QuestDB yet although it is in the journal.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.writer.Close()
-	if err := a.deliverPast(ctx); err != nil {
-		return err
-	}
 	if a.cfg.Listen != "" {
 		status, err := a.serveStatus()
 		if err != nil {
@@ -318,6 +315,16 @@ func (a *Agent) Run(ctx context.Context) error {
 	go a.keepWithinLimits(deliverCtx)
 	stopped := make(chan time.Time, 1)
 	defer context.AfterFunc(feeds, func() { a.journaler.stopping.Store(true); stopped <- time.Now() })()
+	var past sync.WaitGroup
+	defer func() {
+		cancelFeeds(nil)
+		past.Wait()
+	}()
+	past.Go(func() {
+		if err := a.deliverPast(feeds); err != nil {
+			cancelFeeds(err)
+		}
+	})
 	var wg sync.WaitGroup
 	errs := make([]error, len(a.sessions))
 	for i, s := range a.sessions {

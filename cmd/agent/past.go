@@ -8,9 +8,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
+	"deeptape/hotpath/event"
 	"deeptape/hotpath/journal"
 	"deeptape/venues/feed"
 )
@@ -24,12 +28,37 @@ type past struct {
 	acked  map[uint16]uint64
 	resume map[instrumentKey]feed.Resume
 	agents map[string]bool // that wrote this journal: gone, because we hold its lock
+
+	mu        sync.Mutex // of what follows
+	delivered bool       // all of it, by this run
+}
+
+// behind says from which input on QuestDB may lack rows of earlier runs: the last
+// acknowledged one by feed. Any goroutine.
+func (p *past) behind() (after map[uint16]uint64, inputs uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	after = map[uint16]uint64{}
+	for f, pos := range p.pos {
+		if p.acked[f] < pos && !p.delivered {
+			after[f] = p.acked[f]
+			inputs += pos - p.acked[f]
+		}
+	}
+	return after, inputs
 }
 
 // readPast derives the end of the journal, from the last keyframes on. The acknowledged positions are a hint from a
 // file: starting earlier than they say is harmless.
-func readPast(fs journal.FS, dir string, rec journal.Recovery, anchors *anchors) (*past, error) {
+func readPast(fs journal.FS, dir, name string, rec journal.Recovery, anchors *anchors) (*past, error) {
 	p := &past{pos: map[uint16]uint64{}, acked: map[uint16]uint64{}, resume: map[instrumentKey]feed.Resume{}, agents: map[string]bool{}}
+	gone, err := noteAgent(dir, name)
+	if err != nil {
+		return nil, err
+	}
+	for _, agent := range gone {
+		p.agents[agent] = true
+	}
 	for _, f := range rec.Feeds {
 		p.pos[f.Feed] = f.Pos
 	}
@@ -67,7 +96,6 @@ func readPast(fs journal.FS, dir string, rec journal.Recovery, anchors *anchors)
 		if m == nil {
 			continue
 		}
-		p.agents[m.Agent()] = true
 		venue, symbols := m.Symbols()
 		for i, s := range symbols {
 			key := instrumentKey{venue, s}
@@ -79,6 +107,30 @@ func readPast(fs journal.FS, dir string, rec journal.Recovery, anchors *anchors)
 	return p, nil
 }
 
+// agentsKept: names are forgotten in time, because process ids come again.
+const agentsKept = 30
+
+// noteAgent adds our name to those that have written this journal, whose lock we
+// hold, and returns the others: none of them is alive. An agent that is killed at
+// once has sent coverage of earlier runs under its name, and journalled nothing.
+func noteAgent(dir, name string) (gone []string, err error) {
+	file := filepath.Join(dir, "agents")
+	text, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("cannot read who has written this journal: %w", err)
+	}
+	gone = strings.Fields(string(text))
+	gone = gone[max(0, len(gone)-agentsKept):]
+	err = os.WriteFile(file+".tmp", []byte(strings.Join(append(slices.Clone(gone), name), "\n")+"\n"), 0o644)
+	if err == nil {
+		err = os.Rename(file+".tmp", file)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot note that we write this journal: %w", err)
+	}
+	return gone, nil
+}
+
 func ackedName(dir string) string { return filepath.Join(dir, "acked.json") }
 
 // saveAcked notes how far QuestDB has acknowledged. A hint: never synced.
@@ -86,13 +138,11 @@ func (a *Agent) saveAcked() error {
 	a.ackedMu.Lock()
 	defer a.ackedMu.Unlock()
 	acked := map[string]uint64{}
-	for f, pos := range a.pastRuns.acked {
+	for f, pos := range a.pastRuns.pos { // of feeds that are no more, too
 		acked[strconv.Itoa(int(f))] = pos
 	}
-	if a.deliverer != nil {
-		for _, l := range a.lanes {
-			acked[strconv.Itoa(int(l.Feed))] = l.Acked()
-		}
+	for f, pos := range a.ackedNow() {
+		acked[strconv.Itoa(int(f))] = pos
 	}
 	text, err := json.Marshal(acked)
 	if err != nil {
@@ -126,30 +176,15 @@ func (a *Agent) keepAcked(ctx context.Context) {
 	}
 }
 
-// deliverPast brings what an earlier run journalled and QuestDB has not
-// acknowledged. With QuestDB away it waits for the next start, or for replay.
+// deliverPast brings what earlier runs journalled and QuestDB has not acknowledged,
+// beside the rows of this run: recording does not wait for it, and it waits for
+// QuestDB for as long as that takes. A stop ends it; the next run begins anew.
 func (a *Agent) deliverPast(ctx context.Context) error {
-	if a.db == nil {
+	after, inputs := a.pastRuns.behind()
+	if a.db == nil || inputs == 0 {
 		return nil
 	}
-	var behind uint64
-	for f, pos := range a.pastRuns.pos {
-		behind += pos - min(pos, a.pastRuns.acked[f])
-	}
-	if behind == 0 {
-		return nil
-	}
-	if err := a.db.Ping(ctx); err != nil {
-		a.log.Warn("rows of an earlier run are not in QuestDB yet; `deeptape replay` delivers them", "inputs", behind)
-		return nil
-	}
-	a.log.Info("delivering what an earlier run left behind", "inputs", behind)
-	after := map[uint16]uint64{}
-	for f, pos := range a.pastRuns.pos {
-		if a.pastRuns.acked[f] < pos {
-			after[f] = a.pastRuns.acked[f]
-		}
-	}
+	a.log.Info("delivering what an earlier run left behind", "inputs", inputs)
 	from, err := a.anchors.startOf(after)
 	if err != nil {
 		return fmt.Errorf("cannot find what an earlier run left behind: %w", err)
@@ -158,14 +193,35 @@ func (a *Agent) deliverPast(ctx context.Context) error {
 	defer r.Close()
 	n, err := Replay(ctx, ReplayOptions{
 		DB: a.conf, Agent: a.name, Log: a.log, Dir: a.cfg.Journal.Dir, Prepare: a.prepareDB,
-		Keep: func(feed uint16, pos uint64, _ int64) bool { return pos > a.pastRuns.acked[feed] },
-	}, feed.NewDerivation(quiet{r}))
+		Keep: func(feed uint16, pos uint64, _ int64) bool {
+			low, behind := after[feed]
+			return behind && pos > low
+		},
+	}, feed.NewDerivation(&upTo{quiet{r}, a.pastRuns.pos}))
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("cannot deliver what an earlier run left behind: %w", err)
 	}
+	a.pastRuns.mu.Lock()
+	a.pastRuns.delivered = true
+	a.pastRuns.mu.Unlock()
 	a.log.Info("delivered what an earlier run left behind", "records", n)
-	for f, pos := range a.pastRuns.pos {
-		a.pastRuns.acked[f] = pos
-	}
 	return a.saveAcked()
+}
+
+// upTo ends before the first input that is beyond a feed's last one: in one journal,
+// whatever an earlier run wrote stands before what this one writes.
+type upTo struct {
+	quiet
+	last map[uint16]uint64
+}
+
+func (u *upTo) Next() (event.Input, error) {
+	in, err := u.quiet.Next()
+	if err == nil && in.Pos > u.last[in.Feed] {
+		err = io.EOF
+	}
+	return in, err
 }

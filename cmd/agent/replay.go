@@ -75,6 +75,9 @@ func Replay(ctx context.Context, opt ReplayOptions, d *feed.Derivation) (uint64,
 		if errors.Is(err, io.EOF) {
 			break
 		}
+		if err == nil {
+			err = context.Cause(ctx)
+		}
 		if err != nil {
 			cancel(err)
 			<-delivered
