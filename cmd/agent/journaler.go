@@ -37,6 +37,7 @@ type journaler struct {
 	hour    int64
 	turnNs  int64 // when the turns began, 0: none under way
 	asked   int   // lanes that have been asked
+	again   bool  // another segment has begun meanwhile: another round follows
 
 	removeBefore atomic.Uint64          // segments before this may go
 	full         atomic.Pointer[string] // why the journal must not grow
@@ -124,12 +125,20 @@ func (j *journaler) turns(now int64) {
 		}
 	}
 	if s := j.w.Position().Segment; s != j.segment {
-		j.segment, j.turnNs, j.asked = s, now, 0
+		j.segment = s
+		// A round that is under way goes on: where segments follow each other faster
+		// than turns, the last lanes would never have theirs.
+		if j.again = j.turnNs != 0; !j.again {
+			j.turnNs, j.asked = now, 0
+		}
 	}
 	for j.turnNs != 0 && now-j.turnNs >= turnsNs*int64(j.asked)/int64(len(j.lanes)) {
 		j.lanes[j.asked].AskKeyframe()
 		if j.asked++; j.asked == len(j.lanes) {
 			j.turnNs = 0
+			if j.again {
+				j.again, j.turnNs, j.asked = false, now, 0
+			}
 		}
 	}
 	if before := j.removeBefore.Swap(0); before != 0 {

@@ -17,14 +17,16 @@ import (
 // What may be deleted, and when.
 //
 // A segment may go when QuestDB has acknowledged the rows of all its inputs, and
-// when a later segment has, for each feed, a keyframe or run record from which
-// everything that is not acknowledged can be derived. It goes when it is older
+// when the segments after it have, for each feed, a keyframe or run record from
+// which everything that is not acknowledged can be derived. It goes when it is older
 // than journal.keep, or when the journal is larger than journal.max or the disk
 // has less than freeBytesLow left. Nothing else is ever deleted: with QuestDB away
 // (or off) the journal grows to journal.max or to the last of the disk, then takes
-// nothing more, and frames are lost, counted, and stand in coverage.
+// nothing more, and frames are lost, counted, and stand in coverage. Where it is
+// keyframes that are missing, and not acknowledgements, it may pass journal.max:
+// a journal that takes nothing gets no keyframe.
 const (
-	retentionEvery = 10 * time.Second
+	retentionEvery = 2 * time.Second
 	freeBytesLow   = 2 << 30   // start deleting what may go
 	freeBytesNone  = 256 << 20 // stop writing
 )
@@ -35,15 +37,19 @@ type anchors struct {
 	fs  journal.FS
 	dir string
 
-	mu    sync.Mutex // retention and catch-up both ask
-	known map[uint64]map[uint16]uint64
+	mu      sync.Mutex // retention and catch-up both ask
+	known   map[uint64]map[uint16]uint64
+	scanned map[uint64]bool // has all anchors of the segment: it is written, and was read to its end
 }
 
 // at returns the position of the first keyframe or run record of a feed in a
-// segment; ok is false if there is none (yet).
-func (a *anchors) at(segment uint64, feed uint16) (pos uint64, ok bool, err error) {
-	if pos, ok := a.known[segment][feed]; ok {
-		return pos, true, nil
+// segment; ok is false if there is none (yet). last: the segment may still grow.
+func (a *anchors) at(segment uint64, feed uint16, last bool) (pos uint64, ok bool, err error) {
+	if pos, ok := a.known[segment][feed]; ok || a.scanned[segment] {
+		return pos, ok, nil
+	}
+	if a.scanned == nil {
+		a.scanned = map[uint64]bool{}
 	}
 	r := journal.NewReader(a.fs, a.dir, journal.Position{Segment: segment})
 	defer r.Close()
@@ -54,11 +60,13 @@ func (a *anchors) at(segment uint64, feed uint16) (pos uint64, ok bool, err erro
 		case errors.As(err, &damage):
 			continue
 		case errors.Is(err, io.EOF):
+			a.scanned[segment] = !last
 			return 0, false, nil
 		case err != nil:
 			return 0, false, err
 		}
 		if r.Position().Segment > segment {
+			a.scanned[segment] = true
 			return 0, false, nil
 		}
 		if in.Kind == event.InputRun || in.Kind == event.InputKeyframe {
@@ -76,31 +84,29 @@ func (a *anchors) at(segment uint64, feed uint16) (pos uint64, ok bool, err erro
 }
 
 // segmentFor returns the latest segment from which the rows of every feed can be
-// derived from the input after the given one on.
+// derived from the input after the given one on: each feed has an anchor there, or
+// in a later segment, whose own rows are wanted no more.
 func (a *anchors) segmentFor(segments []journal.Segment, after map[uint16]uint64) (uint64, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for i := len(segments) - 1; i > 0; i-- {
-		good := true
-		for feed, pos := range after {
-			at, ok, err := a.at(segments[i].Number, feed)
-			if err != nil {
-				return 0, err
-			}
-			// The anchor's own rows are derived from it, so it must be behind us.
-			if !ok || at > pos {
-				good = false
-				break
-			}
-		}
-		if good {
-			return segments[i].Number, nil
-		}
-	}
 	if len(segments) == 0 {
 		return 0, nil
 	}
-	return segments[0].Number, nil
+	last := len(segments) - 1
+	from := last
+	for feed, pos := range after {
+		for i := last; i >= 0; i-- {
+			at, ok, err := a.at(segments[i].Number, feed, i == last)
+			if err != nil {
+				return 0, err
+			}
+			if ok && at <= pos || i == 0 {
+				from = min(from, i)
+				break
+			}
+		}
+	}
+	return segments[from].Number, nil
 }
 
 // startOf is segmentFor over the segments that there are now.
@@ -146,13 +152,14 @@ func (a *Agent) limitJournal() error {
 	maxBytes, keepNs := int64(a.cfg.Journal.Max), int64(a.cfg.Journal.Keep)
 	now := a.clock.NowNs()
 	old := len(segments) > 1 && keepNs > 0 && segments[1].Ts > 0 && now-segments[1].Ts > keepNs
-	remove := uint64(0)
+	remove, wait := uint64(0), int64(0)
 	if old || total > maxBytes || free < freeBytesLow {
 		keepFrom, err := a.anchors.segmentFor(segments, a.ackedNow())
 		if err != nil {
 			return err
 		}
-		for i := 0; i+1 < len(segments) && segments[i].Number < keepFrom; i++ {
+		i := 0
+		for ; i+1 < len(segments) && segments[i].Number < keepFrom; i++ {
 			// A segment ends where the next one begins.
 			tooOld := keepNs > 0 && segments[i+1].Ts > 0 && now-segments[i+1].Ts > keepNs
 			if !tooOld && total <= maxBytes && free >= freeBytesLow {
@@ -162,35 +169,53 @@ func (a *Agent) limitJournal() error {
 			total -= segments[i].Bytes
 			free += segments[i].Bytes
 		}
+		if total > maxBytes {
+			// What could go as well if QuestDB had acknowledged all.
+			mayGo, err := a.anchors.segmentFor(segments, a.writtenNow())
+			if err != nil {
+				return err
+			}
+			for ; i+1 < len(segments) && segments[i].Number < mayGo; i++ {
+				wait += segments[i].Bytes
+			}
+		}
 	}
 	a.journaler.removeBefore.Store(remove)
 	full := ""
 	switch {
-	case total > maxBytes:
-		full = fmt.Sprintf("the journal is at journal.max (%d MiB) and QuestDB has not acknowledged what is in it: frames are lost until it has, or until journal.max is raised", maxBytes>>20)
+	case total > maxBytes && total-wait <= maxBytes:
+		full = fmt.Sprintf("the journal is at journal.max (%d MiB) and QuestDB has not acknowledged what is in it: frames are lost until it has, or until journal.max is raised; if QuestDB is away: `deeptape db start`", maxBytes>>20)
 	case free < freeBytesNone:
-		full = fmt.Sprintf("the journal's disk is full (%d MiB left): frames are lost until there is room", free>>20)
+		full = fmt.Sprintf("the journal's disk is full (%d MiB left, %d MiB are kept free): frames are lost until there is room under %s", free>>20, freeBytesNone>>20, dir)
 	}
 	a.journaler.setFull(full)
 	return nil
 }
 
-// ackedNow is how far each feed is acknowledged: those of this run, and those that
-// only earlier runs had.
+// ackedNow is how far each feed is acknowledged, of what can and will be delivered
+// by this run or a later one: the rows of this run, and those that only earlier
+// runs had.
 func (a *Agent) ackedNow() map[uint16]uint64 {
-	acked := map[uint16]uint64{}
-	for f, pos := range a.pastRuns.pos {
-		if a.pastRuns.acked[f] < pos { // else nobody will derive it again
-			acked[f] = a.pastRuns.acked[f]
-		}
-	}
+	acked, _ := a.pastRuns.behind()
 	for _, l := range a.lanes {
-		acked[l.Feed] = 0
+		if _, behind := acked[l.Feed]; behind {
+			continue
+		}
+		acked[l.Feed] = a.pastRuns.pos[l.Feed] // all that there was is acknowledged
 		if a.deliverer != nil {
 			acked[l.Feed] = l.Acked()
 		}
 	}
 	return acked
+}
+
+// writtenNow is what ackedNow would be if QuestDB had everything.
+func (a *Agent) writtenNow() map[uint16]uint64 {
+	written := map[uint16]uint64{}
+	for _, l := range a.lanes {
+		written[l.Feed] = l.Written()
+	}
+	return written
 }
 
 func freeBytes(dir string) (int64, error) {
