@@ -74,7 +74,9 @@ type Agent struct {
 	pastRuns  *past
 	ackedMu   sync.Mutex // of the file of acknowledged positions
 	anchors   anchors
-	status    atomic.Pointer[statusServer]
+	// Of the watchdog: see watchProgress.
+	writing, delivering progress
+	status              atomic.Pointer[statusServer]
 }
 
 // powerOfTwo is the size of a ring of at least n bytes.
@@ -313,6 +315,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		go a.watchForSecond(deliverCtx, func(err error) { cancelFeeds(err) })
 	}
 	go a.keepWithinLimits(deliverCtx)
+	go a.watchProgress(deliverCtx)
 	stopped := make(chan time.Time, 1)
 	defer context.AfterFunc(feeds, func() { a.journaler.stopping.Store(true); stopped <- time.Now() })()
 	var past sync.WaitGroup

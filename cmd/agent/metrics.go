@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/VictoriaMetrics/metrics"
 
@@ -48,6 +49,9 @@ func (a *Agent) metrics() *metrics.Set {
 		gauge(fmt.Sprintf(`deeptape_commands_total{%s}`, labels), func() float64 { return float64(c.Commands.Load()) })
 	}
 	gauge("deeptape_ledger_difference", func() float64 { return float64(a.Status().LedgerDifference) })
+	for _, part := range []string{"journal", "questdb", "venue"} {
+		gauge(fmt.Sprintf(`deeptape_troubles{part=%q}`, part), func() float64 { return float64(a.countTroubles(part)) })
+	}
 	gauge("deeptape_journal_bytes_total", func() float64 { return float64(a.journaler.bytes.Load()) })
 	gauge("deeptape_journal_records_total", func() float64 { return float64(a.journaler.records.Load()) })
 	for k, stage := range stages {
@@ -76,6 +80,21 @@ func (a *Agent) metrics() *metrics.Set {
 		})
 	}
 	return set
+}
+
+// countTroubles counts what /healthz says of a part. What is not about the journal
+// or QuestDB begins with the name of a venue.
+func (a *Agent) countTroubles(part string) (n int) {
+	for _, t := range a.troubles() {
+		of, _, _ := strings.Cut(t, ":")
+		if of != "journal" && of != "questdb" {
+			of = "venue"
+		}
+		if of == part {
+			n++
+		}
+	}
+	return n
 }
 
 // lagSeconds is how long rows have been waiting for QuestDB, at most: the time

@@ -1,12 +1,15 @@
 package agent
 
 import (
+	"context"
 	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"deeptape/hotpath/event"
@@ -219,6 +222,8 @@ func (a *Agent) Status() Status {
 		}
 	}
 	if a.deliverer != nil {
+		_, inputs := a.pastRuns.behind()
+		st.LagInputs += inputs
 		st.LastAckNs = a.deliverer.Health.LastAckNs()
 	}
 	for k, name := range stages {
@@ -231,8 +236,57 @@ func (a *Agent) Status() Status {
 
 func abs(v int64) int64 { return max(v, -v) }
 
-// Progress: rows that wait while nothing has been acknowledged for this long.
-const stuckNs = int64(30 * time.Second)
+// stuckNs: what waits this long while nothing moves is stuck, whatever all parts
+// say of themselves.
+const stuckNs = int64(8 * time.Second)
+
+// progress of one stage: when it last moved, or had nothing to do.
+type progress struct {
+	done    uint64
+	sinceNs atomic.Int64
+}
+
+func (p *progress) look(done uint64, waiting bool, now int64) {
+	if done != p.done || !waiting || p.sinceNs.Load() == 0 {
+		p.done = done
+		p.sinceNs.Store(now)
+	}
+}
+
+// stuckFor is 0 while the stage moves.
+func (p *progress) stuckFor(now int64) time.Duration {
+	since := p.sinceNs.Load()
+	if since == 0 || now-since < stuckNs {
+		return 0
+	}
+	return time.Duration(now - since).Round(time.Second)
+}
+
+// watchProgress looks every second whether what waits moves, until ctx ends.
+func (a *Agent) watchProgress(ctx context.Context) {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		now := a.clock.NowNs()
+		var written, acked uint64
+		toWrite, toAck := false, false
+		for _, l := range a.lanes {
+			toWrite = toWrite || l.Written() < l.Derived()
+			toAck = toAck || l.Acked() < l.Written()
+			written += l.Written()
+			acked += l.Acked()
+		}
+		a.writing.look(written, toWrite, now)
+		if a.deliverer != nil {
+			a.delivering.look(acked+a.deliverer.Stats.Batches.Load(), toAck, now)
+		}
+	}
+}
 
 // troubles lists what is wrong at present, with what heals it.
 func (a *Agent) troubles() []string {
@@ -240,15 +294,18 @@ func (a *Agent) troubles() []string {
 	now := a.clock.NowNs()
 	if t := a.journaler.Trouble(); t != "" {
 		out = append(out, "journal: "+t)
+	} else if stuck := a.writing.stuckFor(now); stuck > 0 {
+		out = append(out, fmt.Sprintf("journal: frames wait, and nothing has been written for %s: the disk of %s does not answer", stuck, a.cfg.Journal.Dir))
 	}
 	if a.deliverer != nil {
 		if t, since := a.deliverer.Health.Trouble(); t != "" {
 			out = append(out, fmt.Sprintf("questdb: %s (for %s)", t, time.Duration(now-since).Round(time.Second)))
-		} else if last := a.deliverer.Health.LastAckNs(); a.deliverer.Stats.InFlightRows.Load() > 0 && now-max(last, a.started) > stuckNs {
-			out = append(out, fmt.Sprintf("questdb: rows wait, and nothing has been acknowledged for %s", time.Duration(now-last).Round(time.Second)))
+		}
+		if stuck := a.delivering.stuckFor(now); stuck > 0 {
+			out = append(out, fmt.Sprintf("questdb: rows wait, and QuestDB at %s has acknowledged nothing for %s; if it hangs: `deeptape db stop`, `deeptape db start`", a.conf.Addr, stuck))
 		}
 		if n := a.deliverer.Stats.Quarantined.Load(); n > 0 {
-			out = append(out, fmt.Sprintf("questdb: %d rows are in quarantine under %s", n, a.cfg.Journal.Dir))
+			out = append(out, fmt.Sprintf("questdb: %d rows that it refused are in quarantine in %s, each with its reason; when that is mended: `deeptape replay`", n, filepath.Join(a.cfg.Journal.Dir, "quarantine")))
 		}
 	}
 	for i, s := range a.sessions {
