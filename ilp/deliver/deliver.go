@@ -350,12 +350,13 @@ func (d *Deliverer) takeLive(ls *laneState) (worked bool, err error) {
 	// Read before the ring: what is derived by now and not in the ring after
 	// this pass was never in it.
 	derived := min(ls.l.Derived(), ls.l.Written())
+	all := false
 	for range lanePassRecords {
 		if !d.roomForAny() {
 			return worked, nil
 		}
 		rec := ls.l.Peek()
-		if rec == nil {
+		if all = rec == nil; all {
 			break
 		}
 		pos := event.RecordPos(rec)
@@ -377,7 +378,9 @@ func (d *Deliverer) takeLive(ls *laneState) (worked bool, err error) {
 		d.opt.Log.Info("catching up from the journal", "feed", ls.l.Feed, "from_input", from)
 		return true, nil
 	}
-	if ls.l.Empty() && !ls.l.Deferring() {
+	// What is left in the ring, if anything, is of later inputs: it may stay there
+	// for long while the journal takes nothing.
+	if all && !ls.l.Deferring() {
 		ls.encoded = max(ls.encoded, derived)
 	}
 	return worked, nil
