@@ -301,7 +301,14 @@ func (a *Agent) Run(ctx context.Context) error {
 	delivered := make(chan error, 1)
 	if a.deliverer != nil {
 		go func() {
-			err := a.deliverer.Run(deliverCtx)
+			err := a.deliverPast(feeds)
+			if _, behind := a.pastRuns.behind(); err == nil && behind > 0 {
+				delivered <- &deliver.LeftBehindError{Inputs: behind + a.liveLag()} // stopped
+				return
+			}
+			if err == nil {
+				err = a.deliverer.Run(deliverCtx)
+			}
 			if err != nil {
 				cancelFeeds(err)
 			}
@@ -318,16 +325,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	go a.watchProgress(deliverCtx)
 	stopped := make(chan time.Time, 1)
 	defer context.AfterFunc(feeds, func() { a.journaler.stopping.Store(true); stopped <- time.Now() })()
-	var past sync.WaitGroup
-	defer func() {
-		cancelFeeds(nil)
-		past.Wait()
-	}()
-	past.Go(func() {
-		if err := a.deliverPast(feeds); err != nil {
-			cancelFeeds(err)
-		}
-	})
 	var wg sync.WaitGroup
 	errs := make([]error, len(a.sessions))
 	for i, s := range a.sessions {

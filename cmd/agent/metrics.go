@@ -46,6 +46,7 @@ func (a *Agent) metrics() *metrics.Set {
 		gauge(fmt.Sprintf(`deeptape_connects_total{%s}`, labels), func() float64 { return float64(c.Connects.Load()) })
 		gauge(fmt.Sprintf(`deeptape_connect_failures_total{%s}`, labels), func() float64 { return float64(c.ConnectFailures.Load()) })
 		gauge(fmt.Sprintf(`deeptape_disconnects_total{%s}`, labels), func() float64 { return float64(c.Disconnects.Load()) })
+		gauge(fmt.Sprintf(`deeptape_frames_unjournalled_total{%s}`, labels), func() float64 { return float64(c.LostInputs.Load()) })
 		gauge(fmt.Sprintf(`deeptape_commands_total{%s}`, labels), func() float64 { return float64(c.Commands.Load()) })
 	}
 	gauge("deeptape_ledger_difference", func() float64 { return float64(a.Status().LedgerDifference) })

@@ -12,10 +12,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/journal"
+	"deeptape/ilp/deliver"
 	"deeptape/venues/feed"
 )
 
@@ -28,6 +30,8 @@ type past struct {
 	acked  map[uint16]uint64
 	resume map[instrumentKey]feed.Resume
 	agents map[string]bool // that wrote this journal: gone, because we hold its lock
+
+	deliverer atomic.Pointer[deliver.Deliverer] // nil unless it is delivering
 
 	mu        sync.Mutex // of what follows
 	delivered bool       // all of it, by this run
@@ -176,9 +180,11 @@ func (a *Agent) keepAcked(ctx context.Context) {
 	}
 }
 
-// deliverPast brings what earlier runs journalled and QuestDB has not acknowledged,
-// beside the rows of this run: recording does not wait for it, and it waits for
-// QuestDB for as long as that takes. A stop ends it; the next run begins anew.
+// deliverPast brings what earlier runs journalled and QuestDB has not acknowledged.
+// It waits for QuestDB for as long as that takes. Recording goes on meanwhile, but
+// the rows of this run are delivered after it: they begin with the last word on the
+// intervals of the last run, which what this sends of them must not overwrite. A
+// stop ends it; the next run begins anew.
 func (a *Agent) deliverPast(ctx context.Context) error {
 	after, inputs := a.pastRuns.behind()
 	if a.db == nil || inputs == 0 {
@@ -193,11 +199,13 @@ func (a *Agent) deliverPast(ctx context.Context) error {
 	defer r.Close()
 	n, err := Replay(ctx, ReplayOptions{
 		DB: a.conf, Agent: a.name, Log: a.log, Dir: a.cfg.Journal.Dir, Prepare: a.prepareDB,
+		Began: a.pastRuns.deliverer.Store,
 		Keep: func(feed uint16, pos uint64, _ int64) bool {
 			low, behind := after[feed]
 			return behind && pos > low
 		},
 	}, feed.NewDerivation(&upTo{quiet{r}, a.pastRuns.pos}))
+	a.pastRuns.deliverer.Store(nil)
 	if ctx.Err() != nil {
 		return nil
 	}

@@ -40,7 +40,8 @@ type ReplayOptions struct {
 	Log     *slog.Logger
 	Prepare func(context.Context) error
 	// Keep chooses records by feed, input position and ts; nil keeps all.
-	Keep func(feed uint16, pos uint64, ts int64) bool
+	Keep  func(feed uint16, pos uint64, ts int64) bool
+	Began func(*deliver.Deliverer) // is told who delivers, if not nil
 	// Progress is told how many records have been handed over, now and then.
 	Progress func(records uint64)
 }
@@ -59,6 +60,9 @@ func Replay(ctx context.Context, opt ReplayOptions, d *feed.Derivation) (uint64,
 			return nil, errors.New("BUG: a replay deferred rows")
 		},
 	}, bell, []*lane.Lane{l})
+	if opt.Began != nil {
+		opt.Began(dv)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	delivered := make(chan error, 1)

@@ -185,9 +185,6 @@ func (a *Agent) Status() Status {
 			RingBytes: l.RowBytes(), RingHigh: l.RowHighWaterBytes(), InputHigh: l.Inputs.HighWaterBytes(),
 			Connects: c.Connects.Load(), ConnectFails: c.ConnectFailures.Load(), Disconnects: c.Disconnects.Load(), LostFrames: c.LostInputs.Load(),
 		})
-		if a.deliverer != nil {
-			st.LagInputs += l.Derived() - min(l.Derived(), l.Acked())
-		}
 		frames := l.Frames.Read()
 		st.LedgerDifference += abs(frames.Difference())
 		for k, e := range ledger.Entries {
@@ -223,7 +220,7 @@ func (a *Agent) Status() Status {
 	}
 	if a.deliverer != nil {
 		_, inputs := a.pastRuns.behind()
-		st.LagInputs += inputs
+		st.LagInputs = a.liveLag() + inputs
 		st.LastAckNs = a.deliverer.Health.LastAckNs()
 	}
 	for k, name := range stages {
@@ -232,6 +229,14 @@ func (a *Agent) Status() Status {
 		}
 	}
 	return st
+}
+
+// liveLag is how many inputs of this run are not in QuestDB.
+func (a *Agent) liveLag() (inputs uint64) {
+	for _, l := range a.lanes {
+		inputs += l.Derived() - min(l.Derived(), l.Acked())
+	}
+	return inputs
 }
 
 func abs(v int64) int64 { return max(v, -v) }
@@ -277,13 +282,17 @@ func (a *Agent) watchProgress(ctx context.Context) {
 		toWrite, toAck := false, false
 		for _, l := range a.lanes {
 			toWrite = toWrite || l.Written() < l.Derived()
-			toAck = toAck || l.Acked() < l.Written()
+			toAck = toAck || l.Acked() < min(l.Written(), l.Derived())
 			written += l.Written()
 			acked += l.Acked()
 		}
 		a.writing.look(written, toWrite, now)
 		if a.deliverer != nil {
-			a.delivering.look(acked+a.deliverer.Stats.Batches.Load(), toAck, now)
+			acked += a.deliverer.Stats.Batches.Load()
+			if d := a.pastRuns.deliverer.Load(); d != nil {
+				acked += d.Stats.Batches.Load()
+			}
+			a.delivering.look(acked, toAck, now)
 		}
 	}
 }
@@ -298,7 +307,11 @@ func (a *Agent) troubles() []string {
 		out = append(out, fmt.Sprintf("journal: frames wait, and nothing has been written for %s: the disk of %s does not answer", stuck, a.cfg.Journal.Dir))
 	}
 	if a.deliverer != nil {
-		if t, since := a.deliverer.Health.Trouble(); t != "" {
+		d := a.deliverer
+		if past := a.pastRuns.deliverer.Load(); past != nil {
+			d = past
+		}
+		if t, since := d.Health.Trouble(); t != "" {
 			out = append(out, fmt.Sprintf("questdb: %s (for %s)", t, time.Duration(now-since).Round(time.Second)))
 		}
 		if stuck := a.delivering.stuckFor(now); stuck > 0 {
