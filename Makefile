@@ -5,7 +5,7 @@
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.7.0 -checks all,-ST1003,-ST1000
 GATE = go test -count=1 $(TESTFLAGS)
 
-.PHONY: help build demo capture test race bench gates fmt lint ci clean
+.PHONY: help build demo capture test race soak bench gates fmt lint ci clean
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -ts '|' 2>/dev/null || sed -n 's/^\([a-z]*\):.*## /  make \1: /p' $(MAKEFILE_LIST)
 
@@ -24,6 +24,9 @@ test: ## vet, and every test
 
 race: ## every test under the race detector
 	go test -race $(TESTFLAGS) ./...
+
+soak: ## the agent killed 200 times under load; KILLS=n, SEED=n for the same moments again
+	DEEPTAPE_KILLS=$(or $(KILLS),200) DEEPTAPE_SEED=$(SEED) go test -count=1 -v -timeout=60m -run 'TestKilled$$' ./bench/endtoend
 
 bench: ## benchmarks, with allocations; BENCH=regexp picks some
 	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem ./...

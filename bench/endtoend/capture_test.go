@@ -88,8 +88,11 @@ type agentStatus struct {
 	Frames           map[string]int64
 	LedgerDifference int64 `json:"ledger_difference"`
 	LagInputs        int64 `json:"lag_inputs"`
-	Rows             map[string]struct{ Derived, Acked, Quarantined int64 }
-	Symbols          []struct {
+	Rows             map[string]struct{ Derived, Deferred, Acked, Quarantined int64 }
+	Feeds            []struct {
+		LostFrames int64 `json:"lost_frames"`
+	}
+	Symbols []struct {
 		Symbol   string
 		Gaps     int64
 		Requests int64 `json:"snapshot_requests"`

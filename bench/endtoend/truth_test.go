@@ -187,6 +187,7 @@ const marketStart = "2026-01-01T00:00:00Z" // world.DefaultStartNs
 // within length, and its book at any moment.
 type market struct {
 	seed   uint64
+	depth  int // of its answers to depth requests
 	names  []string
 	symbol map[string]*truth
 	events []marked
@@ -208,7 +209,7 @@ func plain8(t *testing.T, n int64) string {
 
 func newMarket(t *testing.T, seed uint64, length time.Duration, names ...string) *market {
 	t.Helper()
-	m := &market{seed: seed, names: names, symbol: map[string]*truth{}}
+	m := &market{seed: seed, depth: snapshotDepth, names: names, symbol: map[string]*truth{}}
 	w := m.world(t)
 	for _, name := range names {
 		m.symbol[name] = &truth{symbol: name}
@@ -286,7 +287,7 @@ func (m *market) snapshotAt(t *testing.T, symbol string, id int64) []level {
 		}
 		b, _ := w.Book(symbol)
 		if b.LastID == id {
-			return append(worldLevels(t, "bid", b.Bids[:min(len(b.Bids), snapshotDepth)]), worldLevels(t, "ask", b.Asks[:min(len(b.Asks), snapshotDepth)])...)
+			return append(worldLevels(t, "bid", b.Bids[:min(len(b.Bids), m.depth)]), worldLevels(t, "ask", b.Asks[:min(len(b.Asks), m.depth)])...)
 		}
 		if b.LastID > id {
 			break
