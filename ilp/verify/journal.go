@@ -128,6 +128,7 @@ type journalSymbol struct {
 
 	derived     bool
 	first, last int64 // of the journal, for this instrument: stamps of its inputs
+	firstRow    int64 // ts of the first row that it makes of this instrument
 	dbEnd       [event.NumStreams]int64
 	empty       bool // the database holds nothing of it
 
@@ -149,7 +150,7 @@ type expectedInterval struct {
 }
 
 func newJournalSymbol(ctx context.Context, db *exporter, opt *Options, k key, covered *covers) (*journalSymbol, error) {
-	s := &journalSymbol{k: k, rep: newSymbolReport(k), opt: opt, first: math.MaxInt64, last: math.MinInt64, empty: true}
+	s := &journalSymbol{k: k, rep: newSymbolReport(k), opt: opt, first: math.MaxInt64, firstRow: math.MaxInt64, last: math.MinInt64, empty: true}
 	if covered != nil {
 		s.covered = *covered
 	}
@@ -189,6 +190,10 @@ func halfPager[T any](ctx context.Context, db *exporter, s *shape[T], k key, fro
 // take compares the rows of one record.
 func (s *journalSymbol) take(h *event.Head, rec []byte) error {
 	s.first, s.last = min(s.first, h.TsRecv), max(s.last, h.TsRecv)
+	switch h.Kind {
+	case event.RowBook, event.RowTop, event.RowQuote, event.RowTrade:
+		s.firstRow = min(s.firstRow, h.Ts)
+	}
 	switch h.Kind {
 	case event.RowBook:
 		return s.takeBook(h, rec)
@@ -379,7 +384,10 @@ func (a *against[T]) take(want *T) error {
 
 func (a *against[T]) surplus(got *T) {
 	ts := a.rows.shape.ts(got)
-	if ts < a.s.first {
+	// A row that would have fallen behind another was moved behind it: it may be
+	// later than the first stamp of a journal whose beginning is gone, but not than
+	// the first row made of what is left, because ts only grows.
+	if ts < a.s.first || ts < a.s.firstRow && a.s.firstRow != math.MaxInt64 {
 		a.before++
 		a.beforeTs = ts
 		return
