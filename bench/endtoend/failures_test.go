@@ -83,6 +83,9 @@ func TestFailures(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute")
 	}
+	if race {
+		t.Skip("TestKilled is what the race detector sees of this")
+	}
 	t.Parallel()
 	const develop = "dev.mode.enabled=true\n" // else it refuses to suspend a table
 	const told = 5 * time.Second

@@ -37,7 +37,11 @@ func TestKilled(t *testing.T) {
 		t.Skip("takes a minute")
 	}
 	t.Parallel()
-	kills := int(fromEnv(t, "DEEPTAPE_KILLS", 20))
+	few := uint64(20)
+	if race {
+		few = 6
+	}
+	kills := int(fromEnv(t, "DEEPTAPE_KILLS", few))
 	seed := fromEnv(t, "DEEPTAPE_SEED", uint64(time.Now().UnixNano()))
 	t.Logf("%d kills; the same moments: DEEPTAPE_SEED=%d", kills, seed)
 	random := rand.New(rand.NewPCG(seed, seed))

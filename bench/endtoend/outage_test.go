@@ -115,6 +115,9 @@ func TestOutage(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute")
 	}
+	if race {
+		t.Skip("TestKilled is what the race detector sees of this")
+	}
 	path := recording(t, "binance/spot_btcusdt_20240808_full.jsonl.gz")
 	t.Parallel()
 	const away = 20 * time.Second
@@ -150,7 +153,7 @@ func TestOutage(t *testing.T) {
 		t.Errorf("%d rows were deferred at once, want 100,000; %d are still", deferred, st.deferred())
 	}
 	peak := a.peakMiB()
-	if peak >= 300 && !race {
+	if peak >= 300 {
 		t.Errorf("the agent took %d MiB, want less than 300", peak)
 	}
 	a.interrupt()

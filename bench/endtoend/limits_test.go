@@ -1,0 +1,187 @@
+package endtoend
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"deeptape/cmd/localdb/dbtest"
+)
+
+// segments of a journal by name, in order.
+func (v *venue) segments() []string {
+	v.t.Helper()
+	names, err := filepath.Glob(filepath.Join(v.journal, "*.dtj"))
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// terminate is what a service manager does: the process must end within 10 s.
+func (p *process) terminate() (code int) {
+	p.t.Helper()
+	began := time.Now()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		p.t.Fatal(err)
+	}
+	code = p.wait(30 * time.Second)
+	if took := time.Since(began); took > 10*time.Second {
+		p.t.Errorf("%s needed %s to end", p.name, took)
+	}
+	return code
+}
+
+func (a *agent) losesFrames(within time.Duration) {
+	a.t.Helper()
+	for began := time.Now(); a.status().Feeds[0].LostFrames == 0; time.Sleep(50 * time.Millisecond) {
+		if time.Since(began) > within {
+			a.t.Fatalf("no frame lost after %s: %+v", within, a.status())
+		}
+	}
+}
+
+// isRecorded checks what is stored of each symbol, and that the coverage of the
+// book has gaps of these causes.
+func (m *market) isRecorded(t *testing.T, db database, causes string) {
+	t.Helper()
+	for _, symbol := range m.names {
+		s := db.read(t, symbol)
+		r := s.walk(m.symbol[symbol].diffs, func(id int64) []level { return m.snapshotAt(t, symbol, id) }, func(bookMessage, *slowBook) {})
+		var got []string
+		for _, x := range s.coverage["book"] {
+			if x.state == "gap" && (len(got) == 0 || got[len(got)-1] != x.cause) {
+				got = append(got, x.cause)
+			}
+		}
+		if strings.Join(got, " ") != causes || r.diffs == 0 {
+			t.Errorf("%s: coverage of the book: %s; want gaps of the causes %s; %d depth events", symbol, s.states("book"), causes, r.diffs)
+		}
+		s.checkTrades(m.symbol[symbol].trades)
+		s.checkQuotes(m.symbol[symbol].quotes)
+	}
+}
+
+// TestJournalLimits: a journal that has reached journal.max, or the end of its disk,
+// gives up what QuestDB has acknowledged, and nothing else. What it cannot take is
+// lost, counted, and called a gap; it goes on by itself; a stop ends within 10 s.
+func TestJournalLimits(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a minute")
+	}
+	if race {
+		t.Skip("TestKilled is what the race detector sees of this")
+	}
+	t.Parallel()
+	db := database{t, dbtest.StartOwn(t).HTTP}
+	t.Run("max", func(t *testing.T) { t.Parallel(); journalMax(t, db) })
+	t.Run("disk", func(t *testing.T) { t.Parallel(); journalDisk(t, db) })
+}
+
+// limitedMarket makes a megabyte of journal every few seconds.
+func limitedMarket(t *testing.T, seed uint64, symbols ...string) (*market, *venue) {
+	t.Helper()
+	const length = 90 * time.Minute // nobody waits for its end
+	m := newMarket(t, seed, length, symbols...)
+	m.depth = 1000
+	v := startVenue(t, t.TempDir(), "binance:"+strings.Join(symbols, ","), "--seed", itoa(int64(seed)), "--start", marketStart, "--speed", "25", "--for", length.String())
+	v.configure("    depth: 1000\n")
+	return m, v
+}
+
+func journalMax(t *testing.T, db database) {
+	db.t = t
+	proxy := startProxy(t, db.addr)
+	m, v := limitedMarket(t, 23, "LIMUSDT", "ITSUSDT")
+	v.configure("journal: {segment: 1MiB, max: 3MiB}\n")
+	a := startAgent(t, v, proxy.database())
+	a.recordFor(time.Second)
+
+	// QuestDB acknowledges: old segments go.
+	first := v.segments()[0]
+	for began := time.Now(); v.segments()[0] == first; time.Sleep(100 * time.Millisecond) {
+		if time.Since(began) > time.Minute {
+			t.Fatalf("nothing has gone after a minute: %q, %+v", v.segments(), a.status())
+		}
+	}
+	if st := a.status(); st.Frames["lost"] != 0 || st.LedgerDifference != 0 {
+		t.Errorf("frames are lost, and QuestDB is there: %+v", st)
+	}
+	a.isWell(5 * time.Second)
+	a.terminate()
+	a = startAgent(t, v, proxy.database())
+	a.recordFor(time.Second)
+
+	// QuestDB is away: nothing goes, and in the end the journal takes nothing more.
+	proxy.isAway(true)
+	a.isIll("questdb", 5*time.Second, "deeptape db start")
+	a.isIll("journal", time.Minute, "journal.max", "has not acknowledged", "deeptape db start")
+	a.losesFrames(30 * time.Second)
+	full := v.segments()
+	time.Sleep(3 * time.Second)
+	if now := v.segments(); full[0] != now[0] || len(now) != len(full) {
+		t.Errorf("a full journal had the segments %q, and then %q", full, now)
+	}
+	proxy.isAway(false)
+	a.isWell(time.Minute)
+	a.recordFor(time.Second)
+	if st := a.status(); st.LedgerDifference != 0 {
+		t.Errorf("ledger: %+v", st)
+	}
+
+	// Once more, and it is stopped then: the next run delivers.
+	proxy.isAway(true)
+	a.isIll("journal", time.Minute, "journal.max")
+	if code := a.terminate(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	proxy.isAway(false)
+	a = startAgent(t, v, proxy.database())
+	a.allAcked(time.Minute)
+	a.recordFor(time.Second)
+	a.isWell(time.Minute)
+	if code := a.terminate(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	m.isRecorded(t, db, "start stop backpressure stop")
+	v.verify(t, db)
+}
+
+func journalDisk(t *testing.T, db database) {
+	db.t = t
+	m, v := limitedMarket(t, 29, "DISUSDT", "SKKUSDT")
+	tmpfs(t, v.journal, "320m")
+	a := startAgent(t, v, db)
+	a.recordFor(time.Second)
+	a.isWell(5 * time.Second)
+
+	ballast(t, v.journal, 100<<20) // less is left than is kept free
+	a.isIll("journal", 10*time.Second, "disk is full", "until there is room")
+	a.losesFrames(30 * time.Second)
+	unballast(t, v.journal)
+	a.isWell(time.Minute)
+	a.recordFor(time.Second)
+	if st := a.status(); st.LedgerDifference != 0 {
+		t.Errorf("ledger: %+v", st)
+	}
+
+	ballast(t, v.journal, 0) // nothing is left: writes fail
+	a.isIll("journal", 10*time.Second, "no space left|disk is full")
+	if code := a.terminate(); code > 1 {
+		t.Errorf("exit code %d", code)
+	}
+	unballast(t, v.journal)
+	a = startAgent(t, v, db)
+	a.allAcked(time.Minute)
+	a.recordFor(time.Second)
+	a.isWell(time.Minute)
+	if code := a.terminate(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	m.isRecorded(t, db, "start backpressure stop")
+	v.verify(t, db)
+}
