@@ -163,7 +163,11 @@ func (e *javaEngine) start(_ context.Context, d dbDir, st *state, opt Options) (
 	p := &process{pid: cmd.Process.Pid, logFile: log.Name(), logFrom: logFrom, exited: make(chan struct{})}
 	// Read before anybody waits for it: until then its id cannot be reused.
 	p.birth, err = processBirth(p.pid)
-	if err == nil {
+	if errors.Is(err, os.ErrProcessDone) {
+		// It ended at once, as with a bad option. Whoever waits for it to be ready
+		// will see that and show what it said.
+		err = nil
+	} else if err == nil {
 		err = d.saveProcess(p)
 	}
 	if err != nil {
