@@ -32,6 +32,14 @@ func (w *windowFlags) window() (from, to int64, err error) {
 	return from, to, nil
 }
 
+// readWithin reads the configuration and the window of time of a command.
+func readWithin(f *configFlags, w *windowFlags) (cfg config.Config, from, to int64, err error) {
+	if cfg, err = f.read(); err == nil {
+		from, to, err = w.window()
+	}
+	return cfg, from, to, err
+}
+
 type replayCmd struct {
 	configFlags
 	windowFlags
@@ -39,11 +47,7 @@ type replayCmd struct {
 }
 
 func (c *replayCmd) Run(ctx context.Context, log *slog.Logger) error {
-	cfg, err := c.read()
-	if err != nil {
-		return err
-	}
-	from, to, err := c.window()
+	cfg, from, to, err := readWithin(&c.configFlags, &c.windowFlags)
 	if err != nil {
 		return err
 	}

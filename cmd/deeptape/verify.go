@@ -17,11 +17,7 @@ type verifyCmd struct {
 }
 
 func (c *verifyCmd) Run(ctx context.Context, log *slog.Logger) error {
-	cfg, err := c.read()
-	if err != nil {
-		return err
-	}
-	from, to, err := c.window()
+	cfg, from, to, err := readWithin(&c.configFlags, &c.windowFlags)
 	if err != nil {
 		return err
 	}
