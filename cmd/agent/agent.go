@@ -42,20 +42,27 @@ import (
 // instrumentsPerFeed bounds what one connection and one goroutine carry.
 const instrumentsPerFeed = 50
 
-// DefaultLane is the size of a lane's rings: together some 10 MiB a feed, a few
-// seconds of a busy one.
-var DefaultLane = lane.Options{InputBytes: 2 << 20, RowBytes: 8 << 20, InputOwnedBytes: 64 << 20, RowOwnedBytes: 64 << 20}
+// laneOptions are the sizes of a lane's rings: together some 10 MiB a feed, a few
+// seconds of a busy one, unless they are configured.
+func laneOptions(rings config.Rings) lane.Options {
+	opt := lane.Options{InputBytes: 2 << 20, RowBytes: 8 << 20, InputOwnedBytes: 64 << 20, RowOwnedBytes: 64 << 20}
+	if rings.Inputs > 0 {
+		opt.InputBytes = powerOfTwo(rings.Inputs)
+	}
+	if rings.Rows > 0 {
+		opt.RowBytes = powerOfTwo(rings.Rows)
+	}
+	return opt
+}
 
 // Options of an agent.
 type Options struct {
 	Config config.Config
-	Lane   lane.Options // zero: DefaultLane
 	Log    *slog.Logger
 }
 
 // Agent records what its configuration names.
 type Agent struct {
-	opt       Options
 	cfg       config.Config
 	log       *slog.Logger
 	name      string
@@ -85,16 +92,7 @@ func powerOfTwo(n config.Bytes) int { return 1 << bits.Len64(uint64(max(n, 64<<1
 // New opens the journal, looks at the database and learns the instruments. After
 // an error nothing is left open.
 func New(ctx context.Context, opt Options) (_ *Agent, err error) {
-	a := &Agent{opt: opt, cfg: opt.Config, log: opt.Log, clock: wire.NewClock(), fs: journal.OS}
-	if a.opt.Lane == (lane.Options{}) {
-		a.opt.Lane = DefaultLane
-	}
-	if n := a.cfg.Rings.Inputs; n > 0 {
-		a.opt.Lane.InputBytes = powerOfTwo(n)
-	}
-	if n := a.cfg.Rings.Rows; n > 0 {
-		a.opt.Lane.RowBytes = powerOfTwo(n)
-	}
+	a := &Agent{cfg: opt.Config, log: opt.Log, clock: wire.NewClock(), fs: journal.OS}
 	a.started = a.clock.NowNs()
 	a.anchors = anchors{fs: a.fs, dir: a.cfg.Journal.Dir, known: map[uint64]map[uint16]uint64{}}
 	host, _ := os.Hostname()
@@ -150,14 +148,16 @@ func (a *Agent) openDB(ctx context.Context) error {
 }
 
 // prepareDB makes what is missing and refuses what is wrong.
-func (a *Agent) prepareDB(ctx context.Context) error {
-	if err := a.db.Ping(ctx); err != nil {
+func (a *Agent) prepareDB(ctx context.Context) error { return prepare(ctx, a.db) }
+
+func prepare(ctx context.Context, db *qdb.DB) error {
+	if err := db.Ping(ctx); err != nil {
 		return err
 	}
-	if err := schema.Create(ctx, a.db); err != nil {
+	if err := schema.Create(ctx, db); err != nil {
 		return err
 	}
-	return schema.Check(ctx, a.db)
+	return schema.Check(ctx, db)
 }
 
 // plan splits the symbols over feeds and makes a lane and a session for each.
@@ -195,7 +195,7 @@ func (a *Agent) plan(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("cannot write the run record of feed %d: %w", number, err)
 			}
-			l := lane.New(number, a.opt.Lane, journalBell, deliverBell)
+			l := lane.New(number, laneOptions(a.cfg.Rings), journalBell, deliverBell)
 			l.StartAt(pos)
 			a.lanes = append(a.lanes, l)
 			a.feeds = append(a.feeds, cfg)
@@ -389,7 +389,7 @@ func (s *source) Close()      { s.r.Close() }
 // inputs passes over damage, saying so.
 type inputs struct {
 	r   *journal.Reader
-	log *slog.Logger
+	log *slog.Logger // nil: it has been told already
 }
 
 func (i inputs) Next() (event.Input, error) {
@@ -399,6 +399,8 @@ func (i inputs) Next() (event.Input, error) {
 		if !errors.As(err, &damage) {
 			return in, err
 		}
-		i.log.Warn("journal is damaged; only what the damage covers is lost", "damage", damage)
+		if i.log != nil {
+			i.log.Warn("journal is damaged; only what the damage covers is lost", "damage", damage)
+		}
 	}
 }

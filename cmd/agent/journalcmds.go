@@ -15,7 +15,6 @@ import (
 	"deeptape/hotpath/journal"
 	"deeptape/ilp/line"
 	"deeptape/ilp/qdb"
-	"deeptape/ilp/schema"
 	"deeptape/venues/feed"
 )
 
@@ -47,19 +46,14 @@ func ReplayJournal(ctx context.Context, cfg config.Config, from, to int64, log *
 	}
 	defer r.Close()
 	db := qdb.Open(conf)
-	prepare := func(ctx context.Context) error {
-		if err := schema.Create(ctx, db); err != nil {
-			return err
-		}
-		return schema.Check(ctx, db)
-	}
-	if err := prepare(ctx); err != nil {
+	ready := func(ctx context.Context) error { return prepare(ctx, db) }
+	if err := ready(ctx); err != nil {
 		return err
 	}
 	host, _ := os.Hostname()
 	start, last := time.Now(), time.Now()
 	n, err := Replay(ctx, ReplayOptions{
-		DB: conf, Agent: fmt.Sprintf("%s/replay", host), Dir: cfg.Journal.Dir, Log: log, Prepare: prepare,
+		DB: conf, Agent: fmt.Sprintf("%s/replay", host), Dir: cfg.Journal.Dir, Log: log, Prepare: ready,
 		Keep: func(_ uint16, _ uint64, ts int64) bool { return inWindow(ts, from, to) },
 		Progress: func(records uint64) {
 			if time.Since(last) > time.Second {

@@ -52,8 +52,9 @@ func (p *past) behind() (after map[uint16]uint64, inputs uint64) {
 	return after, inputs
 }
 
-// readPast derives the end of the journal, from the last keyframes on. The acknowledged positions are a hint from a
-// file: starting earlier than they say is harmless.
+// readPast derives the end of the journal, from the last keyframes on. The
+// acknowledged positions are a hint from a file: starting earlier than they say is
+// harmless.
 func readPast(fs journal.FS, dir, name string, rec journal.Recovery, anchors *anchors) (*past, error) {
 	p := &past{pos: map[uint16]uint64{}, acked: map[uint16]uint64{}, resume: map[instrumentKey]feed.Resume{}, agents: map[string]bool{}}
 	gone, err := noteAgent(dir, name)
@@ -86,7 +87,7 @@ func readPast(fs journal.FS, dir, name string, rec journal.Recovery, anchors *an
 	}
 	r := journal.NewReader(fs, dir, from)
 	defer r.Close()
-	d := feed.NewDerivation(quiet{r})
+	d := feed.NewDerivation(inputs{r, nil})
 	for {
 		if _, _, err = d.Next(); err != nil {
 			break
@@ -125,14 +126,18 @@ func noteAgent(dir, name string) (gone []string, err error) {
 	}
 	gone = strings.Fields(string(text))
 	gone = gone[max(0, len(gone)-agentsKept):]
-	err = os.WriteFile(file+".tmp", []byte(strings.Join(append(slices.Clone(gone), name), "\n")+"\n"), 0o644)
-	if err == nil {
-		err = os.Rename(file+".tmp", file)
-	}
-	if err != nil {
+	if err = replaceFile(file, []byte(strings.Join(append(slices.Clone(gone), name), "\n")+"\n")); err != nil {
 		return nil, fmt.Errorf("cannot note that we write this journal: %w", err)
 	}
 	return gone, nil
+}
+
+// replaceFile writes a file so that a reader finds the old text or the new one.
+func replaceFile(name string, text []byte) error {
+	if err := os.WriteFile(name+".tmp", text, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(name+".tmp", name)
 }
 
 func ackedName(dir string) string { return filepath.Join(dir, "acked.json") }
@@ -152,11 +157,7 @@ func (a *Agent) saveAcked() error {
 	if err != nil {
 		return err
 	}
-	name := ackedName(a.cfg.Journal.Dir)
-	if err = os.WriteFile(name+".tmp", text, 0o644); err == nil {
-		err = os.Rename(name+".tmp", name)
-	}
-	if err != nil {
+	if err = replaceFile(ackedName(a.cfg.Journal.Dir), text); err != nil {
 		return fmt.Errorf("cannot note the acknowledged position: %w", err)
 	}
 	return nil
@@ -186,11 +187,11 @@ func (a *Agent) keepAcked(ctx context.Context) {
 // intervals of the last run, which what this sends of them must not overwrite. A
 // stop ends it; the next run begins anew.
 func (a *Agent) deliverPast(ctx context.Context) error {
-	after, inputs := a.pastRuns.behind()
-	if a.db == nil || inputs == 0 {
+	after, owed := a.pastRuns.behind()
+	if a.db == nil || owed == 0 {
 		return nil
 	}
-	a.log.Info("delivering what an earlier run left behind", "inputs", inputs)
+	a.log.Info("delivering what an earlier run left behind", "inputs", owed)
 	from, err := a.anchors.startOf(after)
 	if err != nil {
 		return fmt.Errorf("cannot find what an earlier run left behind: %w", err)
@@ -204,7 +205,7 @@ func (a *Agent) deliverPast(ctx context.Context) error {
 			low, behind := after[feed]
 			return behind && pos > low
 		},
-	}, feed.NewDerivation(&upTo{quiet{r}, a.pastRuns.pos}))
+	}, feed.NewDerivation(&upTo{inputs{r, nil}, a.pastRuns.pos}))
 	a.pastRuns.deliverer.Store(nil)
 	if ctx.Err() != nil {
 		return nil
@@ -222,12 +223,12 @@ func (a *Agent) deliverPast(ctx context.Context) error {
 // upTo ends before the first input that is beyond a feed's last one: in one journal,
 // whatever an earlier run wrote stands before what this one writes.
 type upTo struct {
-	quiet
+	inputs
 	last map[uint16]uint64
 }
 
 func (u *upTo) Next() (event.Input, error) {
-	in, err := u.quiet.Next()
+	in, err := u.inputs.Next()
 	if err == nil && in.Pos > u.last[in.Feed] {
 		err = io.EOF
 	}

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -11,26 +10,12 @@ import (
 	"time"
 
 	"deeptape/hotpath/event"
-	"deeptape/hotpath/journal"
 	"deeptape/hotpath/lane"
 	"deeptape/hotpath/ring"
 	"deeptape/ilp/deliver"
 	"deeptape/ilp/qdb"
 	"deeptape/venues/feed"
 )
-
-// quiet passes over damage, which has been told already.
-type quiet struct{ r *journal.Reader }
-
-func (q quiet) Next() (event.Input, error) {
-	for {
-		in, err := q.r.Next()
-		var damage *journal.DamageError
-		if !errors.As(err, &damage) {
-			return in, err
-		}
-	}
-}
 
 // ReplayOptions say where derived rows go.
 type ReplayOptions struct {
@@ -127,7 +112,7 @@ func put(ctx context.Context, l *lane.Lane, rec []byte, pos uint64) error {
 		return errors.New("BUG: a lane with room deferred a row")
 	}
 	copy(b, rec)
-	binary.LittleEndian.PutUint64(b[48:], pos)
+	event.SetRecordPos(b, pos)
 	l.Commit()
 	return nil
 }

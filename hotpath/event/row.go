@@ -242,6 +242,9 @@ type Instrument struct {
 // RecordPos is the input position in the head of the row record b.
 func RecordPos(b []byte) uint64 { return binary.LittleEndian.Uint64(b[48:]) }
 
+// SetRecordPos changes it: a replay has positions of its own.
+func SetRecordPos(b []byte, pos uint64) { binary.LittleEndian.PutUint64(b[48:], pos) }
+
 // InstrumentOf reads the instrument in the RowInst b. It allocates.
 func InstrumentOf(b []byte) (Instrument, error) {
 	var h Head

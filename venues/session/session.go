@@ -125,7 +125,6 @@ type Session struct {
 // Counters of a session, for metrics. Any goroutine may read them.
 type Counters struct {
 	Connects, ConnectFailures, Disconnects, Commands, LostInputs atomic.Uint64
-	FramesBytes, Pings                                           atomic.Uint64
 }
 
 type command struct {
@@ -381,8 +380,6 @@ func (s *Session) serve(ctx context.Context, conn *wire.Conn) error {
 		}
 		now := s.clock.NowNs()
 		if err == nil && now >= s.nextTick {
-			s.counters.FramesBytes.Store(conn.Counters.Bytes)
-			s.counters.Pings.Store(conn.Counters.Pings)
 			if now-max(conn.Counters.LastReadNs, upSince) > deadAfterNs {
 				s.reconnect = "nothing read for 65 s, not even a ping"
 			}
