@@ -148,9 +148,10 @@ func (m *Machine) keyframe(in *event.Input) error {
 	return nil
 }
 
-// difference shows the first place where two keyframes part.
+// difference shows the first place where two keyframes part. (Their lengths, which
+// come first, may only follow from it.)
 func difference(a, b []byte) string {
-	i := 0
+	i := min(4, len(a), len(b))
 	for i < len(a) && i < len(b) && a[i] == b[i] {
 		i++
 	}
