@@ -33,7 +33,7 @@ var mayImport = map[string][]string{
 	"hotpath/journal":       {"hotpath/event"},
 
 	// Knows no QuestDB.
-	"venues":         {"hotpath/event", "hotpath/fixed", "hotpath/scan", "hotpath/ledger"},
+	"venues":         {"hotpath/book", "hotpath/event", "hotpath/fixed", "hotpath/scan", "hotpath/ledger"},
 	"venues/wire":    {},
 	"venues/feed":    {"venues", "hotpath/book", "hotpath/event", "hotpath/fixed", "hotpath/ledger"},
 	"venues/session": {"venues", "venues/feed", "venues/wire", "hotpath/event", "hotpath/lane", "hotpath/ledger", "hotpath/ring"},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/valyala/fastjson"
 
+	"deeptape/hotpath/book"
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/fixed"
 	"deeptape/hotpath/ledger"
@@ -82,27 +83,32 @@ func (binance) StreamPath(insts []event.Instrument, quotes bool) string {
 	return "/stream?streams=" + binanceEscaped(binanceStreams(insts[0], quotes)[0])
 }
 
-func (binance) Subscribe(insts []event.Instrument, quotes bool) []string {
+func (binance) Subscribe(insts []event.Instrument, sub Subscription) []Command {
 	var all []string
 	for _, inst := range insts {
-		all = append(all, binanceStreams(inst, quotes)...)
+		all = append(all, binanceStreams(inst, sub.Quotes)...)
 	}
-	var texts []string
+	var commands []Command
 	for id := int64(1); len(all) > 0; id++ {
 		n := min(len(all), binanceRules.LongestCommandStreams)
-		texts = append(texts, binanceCommand("SUBSCRIBE", all[:n], id))
+		commands = append(commands, binanceCommand("SUBSCRIBE", all[:n], id))
 		all = all[n:]
 	}
-	return texts
+	return commands
 }
 
-func (binance) Resubscribe(inst event.Instrument, quotes bool, id int64) []string {
-	streams := binanceStreams(inst, quotes)
-	return []string{binanceCommand("UNSUBSCRIBE", streams, id), binanceCommand("SUBSCRIBE", streams, id+1)}
+func (binance) Resubscribe(inst event.Instrument, sub Subscription, id int64) []Command {
+	streams := binanceStreams(inst, sub.Quotes)
+	return []Command{binanceCommand("UNSUBSCRIBE", streams, id), binanceCommand("SUBSCRIBE", streams, id+1)}
 }
 
-func binanceCommand(method string, streams []string, id int64) string {
-	return `{"method":"` + method + `","params":["` + strings.Join(streams, `","`) + `"],"id":` + strconv.FormatInt(id, 10) + `}`
+func (binance) Ping(int64) string { return "" } // the venue pings
+
+func (binance) Checksum(_, _ []book.Level, _, _ int8, _ []byte) uint32 { return 0 } // it has none
+
+func binanceCommand(method string, streams []string, id int64) Command {
+	text := `{"method":"` + method + `","params":["` + strings.Join(streams, `","`) + `"],"id":` + strconv.FormatInt(id, 10) + `}`
+	return Command{ID: id, Text: text, Acks: 1, Inst: -1}
 }
 
 func (binance) SnapshotRequest(symbol string, depth int) Request {
@@ -389,6 +395,7 @@ func (d *binanceDecoder) trade(data *fastjson.Value, b *Batch) ledger.Reason {
 	if !okT || !okt || maker == nil {
 		return ledger.Malformed
 	}
+	m.TradeFirst = m.TradeNum
 	d.tradeID = strconv.AppendInt(d.tradeID[:0], m.TradeNum, 10)
 	m.TradeID = d.tradeID
 	switch maker.Type() { // m: the buyer is the maker, so a seller took

@@ -239,9 +239,9 @@ func TestBinanceTexts(t *testing.T) {
 	for _, c := range []struct{ got, want any }{
 		{v.StreamPath(insts, true), "/stream?streams=btcusdt@depth@100ms"},
 		{v.StreamPath([]event.Instrument{{Symbol: "币安USDT"}}, true), "/stream?streams=%E5%B8%81%E5%AE%89usdt@depth@100ms"},
-		{v.Subscribe(insts, true), []string{`{"method":"SUBSCRIBE","params":["btcusdt@depth@100ms","btcusdt@trade","btcusdt@bookTicker","ethusdt@depth@100ms","ethusdt@trade","ethusdt@bookTicker"],"id":1}`}},
-		{v.Subscribe(insts[1:], false), []string{`{"method":"SUBSCRIBE","params":["ethusdt@depth@100ms","ethusdt@trade"],"id":1}`}},
-		{v.Resubscribe(insts[0], false, 41), []string{
+		{textsOf(v.Subscribe(insts, Subscription{Quotes: true})), []string{`{"method":"SUBSCRIBE","params":["btcusdt@depth@100ms","btcusdt@trade","btcusdt@bookTicker","ethusdt@depth@100ms","ethusdt@trade","ethusdt@bookTicker"],"id":1}`}},
+		{textsOf(v.Subscribe(insts[1:], Subscription{})), []string{`{"method":"SUBSCRIBE","params":["ethusdt@depth@100ms","ethusdt@trade"],"id":1}`}},
+		{textsOf(v.Resubscribe(insts[0], Subscription{}, 41)), []string{
 			`{"method":"UNSUBSCRIBE","params":["btcusdt@depth@100ms","btcusdt@trade"],"id":41}`,
 			`{"method":"SUBSCRIBE","params":["btcusdt@depth@100ms","btcusdt@trade"],"id":42}`}},
 		{v.SnapshotRequest("BTCUSDT", 5000), Request{"/api/v3/depth?symbol=BTCUSDT&limit=5000", 250}},
@@ -261,7 +261,7 @@ func TestBinanceTexts(t *testing.T) {
 		many = append(many, event.Instrument{Symbol: fmt.Sprintf("A%dUSDT", i)})
 	}
 	seen := map[string]bool{}
-	texts := v.Subscribe(many, true)
+	texts := textsOf(v.Subscribe(many, Subscription{Quotes: true}))
 	for i, text := range texts {
 		var c struct {
 			Method string
@@ -445,4 +445,11 @@ func TestByName(t *testing.T) {
 	if r := (binance{}).Rules(); r.SilenceNs < 3*105e8*95/100 || r.SilenceNs > math.MaxInt64/2 { // three times the longest healthy silence, 10.5 s
 		t.Errorf("SilenceNs %d", r.SilenceNs)
 	}
+}
+
+func textsOf(commands []Command) (texts []string) {
+	for _, c := range commands {
+		texts = append(texts, c.Text)
+	}
+	return texts
 }

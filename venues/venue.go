@@ -17,6 +17,7 @@ import (
 	"sort"
 	"strings"
 
+	"deeptape/hotpath/book"
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/ledger"
 )
@@ -26,8 +27,8 @@ type Kind uint8
 
 const (
 	KindControl  Kind = iota // heartbeats and whatever changes no row
-	KindDelta                // levels with absolute sizes; size 0 removes
-	KindSnapshot             // replaces the book
+	KindDelta                // levels with absolute sizes; size 0 removes; perhaps no levels
+	KindSnapshot             // replaces the book, whenever it comes
 	KindTrade
 	KindQuote
 	KindAck     // the venue accepts what command ID asked for
@@ -44,6 +45,11 @@ type Message struct {
 	Seq     int64 // the venue's id after the message, or event.Null
 	SeqPrev int64 // the id that had to come before, or event.Null
 	TsEvent int64 // the venue's clock, ns, or event.Null
+
+	// What Venue.Checksum gives for the book after the message, where the message
+	// says it. A value that the venue documents as "none" (OKX: 0) counts as not said.
+	Checksum    uint32
+	HasChecksum bool
 	Lo, Hi  int   // levels of the message in Batch.Levels
 
 	// The scales that the message needs. Where one is greater than the
@@ -56,6 +62,7 @@ type Message struct {
 	Side          event.Side // the aggressor's
 	TradeID       []byte     // as the venue writes it, without quotes
 	TradeNum      int64      // the same as a number where the venue counts its trades, else event.Null
+	TradeFirst    int64      // number of the first trade that this one stands for (OKX joins several), else TradeNum
 
 	ID   int64  // of the command that an ack or refusal answers, 0 for none
 	Text []byte // of a refusal or notice
@@ -65,12 +72,17 @@ type Message struct {
 type Batch struct {
 	Messages []Message
 	Levels   []event.Level
+	// ConnSeq is the frame's number on its connection where the venue numbers its
+	// frames (Coinbase), also on a frame that is rejected if it could be read, else
+	// event.Null.
+	ConnSeq int64
 }
 
 // Reset forgets the last frame and keeps the memory.
 func (b *Batch) Reset() {
 	b.Messages = b.Messages[:0]
 	b.Levels = b.Levels[:0]
+	b.ConnSeq = event.Null
 }
 
 // Decoder turns frames of one connection into messages.
@@ -88,7 +100,11 @@ type Decoder interface {
 type Continuity uint8
 
 const (
-	RangeChain Continuity = iota // First <= last Seq + 1 <= Seq (Binance)
+	RangeChain   Continuity = iota // First <= last Seq + 1 <= Seq (Binance)
+	PrevLink                       // SeqPrev == last Seq; Seq may be smaller: a reset (OKX)
+	UpdateID                       // Seq == last Seq + 1; the same Seq again is a repetition (Bybit)
+	ConnCounter                    // Batch.ConnSeq grows by one with every frame of the connection (Coinbase)
+	ChecksumOnly                   // no ids: only Message.Checksum tells (Kraken); Seq counts since the snapshot, by feed
 )
 
 // Rules are the facts about a venue that the session machine works by.
@@ -98,6 +114,8 @@ type Rules struct {
 	Continuity   Continuity
 	Proof        event.Proof // what an unbroken book proves itself by
 	RestSnapshot bool        // the book starts from a REST snapshot, not in the stream
+	Truncate     bool        // after each message the book is cut to the subscribed depth: the venue does not delete what falls out
+	ChecksumTop  int         // levels a side that Venue.Checksum wants; 0: no checksums
 	TradesCount  bool        // trade ids of an instrument grow by one
 	QuoteStream  bool        // there is a top-of-book stream faster than the book
 
@@ -109,7 +127,10 @@ type Rules struct {
 	Depth          int    // default; 0: the venue has no choice
 	Depths         []int  // those that the venue's sheet lists
 
+	PingEveryNs int64 // Venue.Ping is sent this often; 0: never
+
 	// Budgets, from the venue's documented limits.
+	InstrumentsPerConn    int // 0: as many as StreamsPerConn lets
 	StreamsPerConn        int
 	ConnectsPerWindow     int
 	ConnectWindowNs       int64
@@ -126,6 +147,20 @@ type Request struct {
 	Weight int
 }
 
+// Subscription is what is wanted of every instrument.
+type Subscription struct {
+	Quotes bool
+	Depth  int
+}
+
+// Command is a text to send to a venue.
+type Command struct {
+	ID   int64 // that the answers repeat
+	Text string
+	Acks int // answers that it gets if all goes well, each with ID
+	Inst int // that it is for, -1 for several
+}
+
 // Venue is one market that is captured from. Its methods are pure.
 type Venue interface {
 	Rules() *Rules
@@ -135,11 +170,16 @@ type Venue interface {
 	Symbol(s string) (string, error)
 	// StreamPath is what the base WebSocket URL is followed by.
 	StreamPath(insts []event.Instrument, quotes bool) string
-	// Subscribe returns the texts to send on a new connection, with ids from 1.
-	Subscribe(insts []event.Instrument, quotes bool) []string
-	// Resubscribe returns the texts that end and renew the streams of one
-	// instrument, with ids from id on.
-	Resubscribe(inst event.Instrument, quotes bool, id int64) []string
+	// Subscribe returns the commands to send on a new connection, with ids from 1.
+	Subscribe(insts []event.Instrument, sub Subscription) []Command
+	// Resubscribe returns the commands that end and renew the book of one
+	// instrument (where the venue cannot, all of its streams), with ids from id on.
+	Resubscribe(inst event.Instrument, sub Subscription, id int64) []Command
+	// Ping returns the text that is sent every PingEveryNs.
+	Ping(id int64) string
+	// Checksum of a book's best ChecksumTop levels a side, best first, whose prices
+	// and sizes are counts of 10^-scale. Allocates nothing. scratch may be written to.
+	Checksum(bids, asks []book.Level, pxScale, qtyScale int8, scratch []byte) uint32
 	SnapshotRequest(symbol string, depth int) Request
 	InstrumentsRequest(symbols []string) Request
 	// Instruments reads the answer to InstrumentsRequest: the known ones of the

@@ -6,6 +6,7 @@ import (
 
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/ledger"
+	"deeptape/venues"
 )
 
 // Two connections may carry the same instruments: for a while, so that one takes
@@ -110,16 +111,21 @@ func (m *Machine) connect(number uint8) {
 	if m.lines[number].up { // its close is missing in the journal
 		m.close(number)
 	}
-	texts := m.venue.Subscribe(m.cfg.Instruments, m.cfg.Quotes)
 	if !m.connected() {
 		m.commandID = 0
 	}
-	m.commandID = max(m.commandID, int64(len(texts)))
-	for _, text := range texts {
-		m.act(Action{Kind: ActionSend, Line: number, Text: text})
+	acks := 0
+	for _, c := range m.venue.Subscribe(m.cfg.Instruments, m.subscription()) {
+		m.commandID = max(m.commandID, c.ID)
+		acks += c.Acks
+		m.act(Action{Kind: ActionSend, Line: number, Text: c.Text})
 	}
 	m.lineUp(number)
-	m.lines[number].acksOwed = len(texts)
+	m.lines[number].acksOwed = acks
+}
+
+func (m *Machine) subscription() venues.Subscription {
+	return venues.Subscription{Quotes: m.cfg.Quotes, Depth: m.cfg.Depth}
 }
 
 // close ends one connection, and with the last one what was believed.

@@ -25,15 +25,14 @@ func (m *Machine) tickProbe(inst *instrument) {
 	p := &inst.probe
 	switch {
 	case p.ahead > inst.seq && m.now-p.aheadTs >= probeGraceNs:
-		m.commandID++
-		for _, text := range m.venue.Resubscribe(inst.Instrument, m.cfg.Quotes, m.commandID) {
+		for _, c := range m.venue.Resubscribe(inst.Instrument, m.subscription(), m.commandID+1) {
+			m.commandID = max(m.commandID, c.ID)
 			for number := range m.lines {
 				if m.lines[number].up {
-					m.act(Action{Kind: ActionSend, Line: uint8(number), Text: text})
+					m.act(Action{Kind: ActionSend, Line: uint8(number), Text: c.Text})
 				}
 			}
 		}
-		m.commandID++
 		m.resync(inst, event.CauseSilence)
 	case p.ahead > inst.seq:
 	case m.rules.RestSnapshot && (p.asked == 0 || m.now-p.asked >= p.waitNs):
