@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"hotpath/book":          {"hotpath/event", "hotpath/fixed"},
 	"hotpath/book/booktest": {"hotpath/event"}, // the oracle shares only the words
 	"hotpath/ring":          {},
+	"hotpath/task":          {"hotpath/ring"},
 	"hotpath/ledger":        {"hotpath/event"},
 	"hotpath/lane":          {"hotpath/event", "hotpath/ledger", "hotpath/ring"},
 	"hotpath/journal":       {"hotpath/event"},
@@ -36,7 +37,7 @@ var mayImport = map[string][]string{
 	"venues":         {"hotpath/book", "hotpath/event", "hotpath/fixed", "hotpath/scan", "hotpath/ledger"},
 	"venues/wire":    {},
 	"venues/feed":    {"venues", "hotpath/book", "hotpath/event", "hotpath/fixed", "hotpath/ledger"},
-	"venues/session": {"venues", "venues/feed", "venues/wire", "hotpath/event", "hotpath/lane", "hotpath/ledger", "hotpath/ring"},
+	"venues/session": {"venues", "venues/feed", "venues/wire", "hotpath/event", "hotpath/lane", "hotpath/ledger", "hotpath/ring", "hotpath/task"},
 
 	// Knows no venue.
 	"ilp/qdb":           {},
@@ -52,6 +53,9 @@ var mayImport = map[string][]string{
 	"bench/world":    {},
 	"bench/simvenue": {"bench/world"},
 	"bench/endtoend": {}, // runs the binary and reads the database with eyes of its own
+
+	// The whole agent on a simulated machine.
+	"bench/vsim": {"bench/world", "cmd/agent", "cmd/config", "hotpath/...", "venues/...", "ilp/..."},
 
 	// Measures every stage.
 	"bench":        {"hotpath/...", "venues/...", "ilp/..."},

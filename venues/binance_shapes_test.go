@@ -21,7 +21,7 @@ const null = event.Null
 func TestBinanceShapes(t *testing.T) {
 	const trade = `{"e":"trade","E":1723161255343,"s":"BTCUSDT","t":3735683259,"p":"61837.63000000","q":"0.02000000","T":1723161255342,"m":true,"M":true}`
 	wantTrade := Message{Kind: KindTrade, First: null, Seq: null, SeqPrev: null, TsEvent: 1723161255342e6,
-		PxScale: 2, QtyScale: 5, Px: 6183763, Qty: 2000, Side: event.Ask, TradeID: []byte("3735683259"), TradeNum: 3735683259}
+		PxScale: 2, QtyScale: 5, Px: 6183763, Qty: 2000, Side: event.Ask, TradeID: []byte("3735683259"), TradeNum: 3735683259, TradeFirst: 3735683259}
 	bought := wantTrade
 	bought.Side, bought.TsEvent = event.Bid, 1723161255342_123e3
 

@@ -46,10 +46,23 @@ type Doorbell struct {
 	parked atomic.Bool // true: the consumer sleeps or is about to
 	_      [lineSize]byte
 
+	parker   Parker        // nil: the consumer is a goroutine
 	tokens   chan struct{} // holds at most one; a full one is as good as two
 	timedOut atomic.Bool   // the timer has rung
 	timer    *time.Timer   // the consumer's; stopped outside Wait
 }
+
+// Parker puts a consumer to sleep that is not a goroutine of its own: in a
+// simulation.
+type Parker interface {
+	// Park sleeps until Unpark, true, or the timeout is over, false. An Unpark
+	// since the last Park counts.
+	Park(timeout time.Duration) bool
+	Unpark()
+}
+
+// NewDoorbellAt makes a bell whose consumer sleeps at a parker.
+func NewDoorbellAt(p Parker) *Doorbell { return &Doorbell{parker: p} }
 
 // NewDoorbell makes a bell for one consumer.
 func NewDoorbell() *Doorbell {
@@ -82,6 +95,10 @@ func (d *Doorbell) wake() {
 }
 
 func (d *Doorbell) leaveToken() {
+	if d.parker != nil {
+		d.parker.Unpark()
+		return
+	}
 	select {
 	case d.tokens <- struct{}{}:
 	default:
@@ -114,6 +131,11 @@ func (d *Doorbell) Wait(timeout time.Duration) bool {
 	if timeout <= 0 {
 		// Whoever has taken the flag meanwhile has rung.
 		return !d.parked.CompareAndSwap(true, false)
+	}
+	if d.parker != nil {
+		rung := d.parker.Park(timeout)
+		d.parked.Store(false)
+		return rung
 	}
 	d.timer.Reset(timeout)
 	<-d.tokens
