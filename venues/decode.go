@@ -104,4 +104,3 @@ func size(v *fastjson.Value, scale int8, need *int8) (int64, ledger.Reason) {
 	}
 	return m, reason
 }
-

@@ -50,7 +50,7 @@ type Message struct {
 	// says it. A value that the venue documents as "none" (OKX: 0) counts as not said.
 	Checksum    uint32
 	HasChecksum bool
-	Lo, Hi  int   // levels of the message in Batch.Levels
+	Lo, Hi      int // levels of the message in Batch.Levels
 
 	// The scales that the message needs. Where one is greater than the
 	// instrument's, nothing below and no level is decoded: widen, decode again.
