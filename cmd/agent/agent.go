@@ -30,6 +30,7 @@ import (
 	"deeptape/hotpath/journal"
 	"deeptape/hotpath/lane"
 	"deeptape/hotpath/ring"
+	"deeptape/hotpath/task"
 	"deeptape/ilp/deliver"
 	"deeptape/ilp/qdb"
 	"deeptape/ilp/schema"
@@ -200,7 +201,7 @@ func (a *Agent) plan(ctx context.Context) error {
 			a.lanes = append(a.lanes, l)
 			a.feeds = append(a.feeds, cfg)
 			a.sessions = append(a.sessions, session.New(session.Options{
-				Venue: venue, WSURL: vc.WSURL, RestURL: vc.RestURL, Config: data, Clock: a.clock, Budgets: budgets, Rest: rest,
+				Venue: venue, WSURL: vc.WSURL, RestURL: vc.RestURL, Config: data, Clock: a.clock, Sched: task.Real{}, Dial: session.DialWire(a.clock), Budgets: budgets, Rest: rest,
 				Log: a.log.With("venue", name, "feed", number), Rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 				Lines: vc.Lines, ReconnectEvery: time.Duration(vc.ReconnectEvery),
 			}, l, cfg, pos))

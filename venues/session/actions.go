@@ -46,7 +46,7 @@ func (s *Session) send() error {
 		s.sends = slices.Delete(s.sends, 0, 1)
 		if line != s.lines.line {
 			d.texts <- text // there is room: only the owner fills it
-			d.live.Load().Interrupt()
+			(*d.live.Load()).Interrupt()
 		} else if err := s.conn.WriteText(text); err != nil {
 			return nil // Read will say Closed
 		}
@@ -55,7 +55,7 @@ func (s *Session) send() error {
 	return nil
 }
 
-// fetch gets a snapshot in a goroutine of its own and leaves the answer in the
+// fetch gets a snapshot in a task of its own and leaves the answer in the
 // inbox. Its wait for the request budget is not bounded, by the venue's own rule;
 // the request itself is, by wire.Rest. All of it ends with the connection.
 func (s *Session) fetch(a feed.Action) {
@@ -65,23 +65,20 @@ func (s *Session) fetch(a feed.Action) {
 	ctx, connection := s.fetchCtx, s.lines.epoch
 	inst := &s.cfg.Instruments[a.Inst]
 	request := s.opt.Venue.SnapshotRequest(inst.Symbol, s.cfg.Depth)
-	s.fetches.Go(func() {
+	s.fetches.Go("fetch", func() {
 		ans, ok := s.get(ctx, request, a.DelayNs)
 		if !ok {
 			return
 		}
 		ans.connection, ans.inst, ans.request = connection, uint16(a.Inst), a.Request
-		select {
-		case s.inbox <- ans:
-			s.interrupt()
-		case <-ctx.Done():
-		}
+		s.inbox.put(ans)
+		s.interrupt()
 	})
 }
 
 // get is false if ctx ended before the answer.
 func (s *Session) get(ctx context.Context, request venues.Request, delayNs int64) (ans answer, ok bool) {
-	if !sleep(ctx, time.Duration(delayNs)) {
+	if !s.sched.Sleep(ctx, time.Duration(delayNs)) {
 		return ans, false
 	}
 	for {
@@ -94,7 +91,7 @@ func (s *Session) get(ctx context.Context, request venues.Request, delayNs int64
 			return ans, true
 		}
 		// Others may give up their place: look again now and then.
-		if !sleep(ctx, time.Duration(min(waitNs, int64(time.Second)))) {
+		if !s.sched.Sleep(ctx, time.Duration(min(waitNs, int64(time.Second)))) {
 			return ans, false
 		}
 	}
@@ -114,17 +111,6 @@ func (s *Session) get(ctx context.Context, request venues.Request, delayNs int64
 		return answer{body: []byte(err.Error())}, true
 	}
 	return answer{status: uint16(got.Status), body: got.Body}, true
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }
 
 // NewBudgets makes the budgets of a venue.

@@ -102,7 +102,7 @@ func (v *testVenue) conn() *testConn {
 	select {
 	case c := <-v.conns:
 		return c
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		v.t.Fatal("the session does not connect")
 		return nil
 	}

@@ -28,13 +28,13 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/lane"
 	"deeptape/hotpath/ring"
+	"deeptape/hotpath/task"
 	"deeptape/venues"
 	"deeptape/venues/feed"
 	"deeptape/venues/wire"
@@ -75,8 +75,10 @@ type Options struct {
 	WSURL, RestURL string
 	Config         []byte // the run record's data
 	Clock          wire.Clock
+	Sched          task.Sched
+	Dial           func(ctx context.Context, url string) (Conn, error)
 	Budgets        *Budgets
-	Rest           *wire.Rest
+	Rest           Rest
 	Log            *slog.Logger
 	Rand           *rand.Rand
 	Lines          int           // connections at a time; 0 is 1, 2 the most
@@ -92,24 +94,23 @@ type Session struct {
 	log     *slog.Logger
 	clock   wire.Clock
 
-	pos      uint64
-	conn     *wire.Conn // nil while there is none
-	nextTick int64
-	// The deadline that belongs to the tick readByTick.
-	readBy     time.Time
-	readByTick int64
-	connects   int64
-	sends      []command
-	lines      lineState
-	commands   *wire.Budget
-	inbox      chan answer
-	held       *answer // taken from the inbox and not yet journalled
-	keyframes  uint64  // of those that the journal has asked for, made
-	scratch    []byte
-	live       atomic.Pointer[wire.Conn] // the connection to interrupt
-	fetchCtx   context.Context           // ends with the connection
-	fetches    sync.WaitGroup
-	stopping   context.Context // done when the session is to end
+	pos       uint64
+	sched     task.Sched
+	bell      *ring.Doorbell // wakes the owner where it does not read
+	conn      Conn           // nil while there is none
+	nextTick  int64
+	connects  int64
+	sends     []command
+	lines     lineState
+	commands  *wire.Budget
+	inbox     inbox
+	held      *answer // taken from the inbox and not yet journalled
+	keyframes uint64  // of those that the journal has asked for, made
+	scratch   []byte
+	live      atomic.Pointer[Conn] // the connection to interrupt
+	fetchCtx  context.Context      // ends with the connection
+	fetches   *task.Group
+	stopping  context.Context // done when the session is to end
 
 	journalPatience, stopPatience time.Duration // fields for tests
 
@@ -132,24 +133,17 @@ type command struct {
 	text string
 }
 
-type answer struct {
-	connection int64 // that it was fetched for
-	inst       uint16
-	request    uint32
-	status     uint16
-	body       []byte
-}
-
 // New makes a session. pos is the position of the feed's last input in the
 // journal, 0 for none.
 func New(opt Options, l *lane.Lane, cfg feed.Config, pos uint64) *Session {
 	s := &Session{
 		opt: opt, cfg: cfg, lane: l, log: opt.Log, clock: opt.Clock, pos: pos,
-		inbox:    make(chan answer, len(cfg.Instruments)+1),
+		sched: opt.Sched, bell: opt.Sched.NewDoorbell(), fetches: task.NewGroup(opt.Sched),
 		commands: wire.NewBudget(opt.Venue.Rules().CommandsPerSecond, time.Second),
 
 		journalPatience: journalPatience, stopPatience: stopPatience,
 	}
+	s.lines.readers = task.NewGroup(opt.Sched)
 	s.machine = feed.New(l, &l.Frames, l.Rows.Feed())
 	return s
 }
@@ -166,7 +160,8 @@ func (s *Session) Status() *feed.Status { return s.status.Load() }
 func (s *Session) Run(ctx context.Context) error {
 	defer s.lane.Close()
 	defer s.fetches.Wait() // their context ends with their connection
-	defer context.AfterFunc(ctx, s.interrupt)()
+	keep := s.sched.AfterFunc(ctx, s.interrupt)
+	defer keep()
 	s.stopping = ctx
 	if _, err := s.input(event.InputRun, s.clock.NowNs(), 0, s.opt.Config); err != nil {
 		return err
@@ -212,7 +207,7 @@ func (s *Session) Run(ctx context.Context) error {
 }
 
 // dial connects inside the venue's budget; ticks go on meanwhile.
-func (s *Session) dial(ctx context.Context) (*wire.Conn, error) {
+func (s *Session) dial(ctx context.Context) (Conn, error) {
 	for {
 		ok, waitNs := s.opt.Budgets.Connects.TryTake(s.clock.NowNs(), 1)
 		if ok {
@@ -224,49 +219,49 @@ func (s *Session) dial(ctx context.Context) (*wire.Conn, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	type result struct {
-		conn *wire.Conn
-		err  error
-	}
-	done := make(chan result, 1)
-	go func() {
-		url := s.opt.WSURL + s.opt.Venue.StreamPath(s.cfg.Instruments, s.cfg.Quotes)
-		conn, err := wire.Dial(ctx, url, wire.Options{Clock: s.clock})
-		done <- result{conn, err}
-	}()
-	for {
-		select {
-		case r := <-done:
-			return r.conn, r.err
-		case <-time.After(s.untilTick()):
-			if err := s.tick(); err != nil {
-				cancel()
-				if r := <-done; r.conn != nil {
-					r.conn.Close(1000, "")
-				}
-				return nil, err
+	var conn Conn
+	var err error
+	var done atomic.Bool
+	s.sched.Go("dial", func() {
+		conn, err = s.opt.Dial(ctx, s.opt.WSURL+s.opt.Venue.StreamPath(s.cfg.Instruments, s.cfg.Quotes))
+		done.Store(true)
+		s.bell.Ring()
+	})
+	for !done.Load() {
+		s.park(done.Load, s.untilTick())
+		if broken := s.tick(); broken != nil {
+			cancel()
+			task.WaitFor(s.bell, done.Load)
+			if conn != nil {
+				conn.Close(1000, "")
 			}
+			return nil, broken
 		}
 	}
+	return conn, err
+}
+
+// park waits without a connection, at most for wait and not if ready is true.
+func (s *Session) park(ready func() bool, wait time.Duration) {
+	s.bell.Prepare()
+	if ready() {
+		s.bell.Cancel()
+		return
+	}
+	s.bell.Wait(wait)
 }
 
 // idle waits without a connection; ticks go on.
 func (s *Session) idle(ctx context.Context, wait time.Duration) error {
-	end := time.NewTimer(wait)
-	defer end.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-end.C:
-			return nil
-		case <-s.inbox: // of a connection that has ended
-		case <-time.After(s.untilTick()):
-			if err := s.tick(); err != nil {
-				return err
-			}
+	end := s.clock.NowNs() + int64(wait)
+	for ctx.Err() == nil && s.clock.NowNs() < end {
+		s.inbox.clear() // answers for a connection that has ended
+		s.park(func() bool { return ctx.Err() != nil }, min(s.untilTick(), time.Duration(end-s.clock.NowNs())))
+		if err := s.tick(); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 func (s *Session) untilTick() time.Duration {
@@ -297,7 +292,7 @@ func (s *Session) tick() error {
 
 // serveAll takes frames from a new connection, and from those that take over from
 // it, until none is left.
-func (s *Session) serveAll(ctx context.Context, conn *wire.Conn) error {
+func (s *Session) serveAll(ctx context.Context, conn Conn) error {
 	s.sends = s.sends[:0]
 	s.connects++
 	s.counters.Connects.Add(1)
@@ -331,7 +326,7 @@ func (s *Session) leaveSide() {
 	if d := s.lines.side; d != nil {
 		d.cancel()
 		d.leave()
-		<-d.ended
+		task.WaitFor(s.bell, d.ended.Load)
 		if d.conn != nil {
 			d.conn.Close(1000, "")
 		}
@@ -354,9 +349,9 @@ func (s *Session) frame(line uint8, payload []byte, stamp int64) error {
 }
 
 // serve takes frames from one connection until it ends.
-func (s *Session) serve(ctx context.Context, conn *wire.Conn) error {
+func (s *Session) serve(ctx context.Context, conn Conn) error {
 	s.conn, s.reconnect = conn, ""
-	s.live.Store(conn)
+	s.live.Store(&conn)
 	upSince := s.clock.NowNs()
 	defer func() {
 		conn.Close(1000, "") // also after an error
@@ -380,7 +375,7 @@ func (s *Session) serve(ctx context.Context, conn *wire.Conn) error {
 		}
 		now := s.clock.NowNs()
 		if err == nil && now >= s.nextTick {
-			if now-max(conn.Counters.LastReadNs, upSince) > deadAfterNs {
+			if now-max(conn.LastReadNs(), upSince) > deadAfterNs {
 				s.reconnect = "nothing read for 65 s, not even a ping"
 			}
 			err = s.tick()
@@ -417,22 +412,21 @@ func (s *Session) serve(ctx context.Context, conn *wire.Conn) error {
 	return err
 }
 
-// deadline of the next read: the next tick, on the runtime's clock. The same value
-// is returned until the tick, so that the socket need not be armed for each read.
-func (s *Session) deadline() time.Time {
+// deadline of the next read: the next tick, or sooner while commands wait for the
+// venue's budget.
+func (s *Session) deadline() int64 {
 	if len(s.sends) > 0 {
-		return time.Now().Add(min(s.untilTick(), 250*time.Millisecond))
+		return min(s.nextTick, s.clock.NowNs()+int64(250*time.Millisecond))
 	}
-	if s.readByTick != s.nextTick {
-		s.readByTick, s.readBy = s.nextTick, time.Now().Add(s.untilTick())
-	}
-	return s.readBy
+	return s.nextTick
 }
 
+// interrupt makes the owner look again, wherever it waits.
 func (s *Session) interrupt() {
 	if conn := s.live.Load(); conn != nil {
-		conn.Interrupt()
+		(*conn).Interrupt()
 	}
+	s.bell.Ring()
 }
 
 // drainInbox takes the answers that have come. One that finds no room before the
@@ -440,10 +434,7 @@ func (s *Session) interrupt() {
 func (s *Session) drainInbox() error {
 	for {
 		if s.held == nil {
-			select {
-			case a := <-s.inbox:
-				s.held = &a
-			default:
+			if s.held = s.inbox.take(); s.held == nil {
 				return nil
 			}
 		}
@@ -547,7 +538,7 @@ func (s *Session) journal(in *event.Input, patience time.Duration) ring.Outcome 
 		if s.stopping.Err() != nil {
 			stopped += journalPoll
 		}
-		time.Sleep(journalPoll)
+		s.sched.Sleep(nil, journalPoll)
 	}
 }
 

@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,13 +32,11 @@ func live(s *Session) bool {
 }
 
 // From connect to stop: every input is in the journal before its rows are in the
-// ring, and the snapshot is taken as soon as it comes, not at the next tick.
+// ring.
 func TestRecord(t *testing.T) {
 	v := newTestVenue(t)
-	answered := make(chan time.Time, 10)
 	v.depth = func(w http.ResponseWriter, _ string) {
 		time.Sleep(100 * time.Millisecond) // the session reads meanwhile
-		answered <- time.Now()
 		fmt.Fprint(w, snapshot(3))
 	}
 	r := newRig(t, v, rigOptions{})
@@ -45,9 +45,6 @@ func TestRecord(t *testing.T) {
 		c.send(t, diff("BTCUSDT", id))
 	}
 	r.wait("the snapshot", func() bool { return r.count(event.InputRest) == 1 })
-	if late := time.Since(<-answered); late > 250*time.Millisecond {
-		t.Errorf("the answer was taken %s after it came", late)
-	}
 	for id := 6; id <= 2000; id++ {
 		c.send(t, diff("BTCUSDT", id))
 	}
@@ -67,6 +64,43 @@ func TestRecord(t *testing.T) {
 		t.Errorf("%d connects, %d commands", r.s.Counters().Connects.Load(), r.s.Counters().Commands.Load())
 	}
 	<-c.ended
+}
+
+// A snapshot is taken as soon as it comes, not at the next tick. The venue answers right
+// after a tick, so that the next is a second away. A slow machine may be late now and
+// then; a session that waits for the tick is always.
+func TestAnswerIsTakenAtOnce(t *testing.T) {
+	const tries = 5
+	for try := 1; ; try++ {
+		v := newTestVenue(t)
+		asked, answer := make(chan struct{}, 100), make(chan struct{})
+		letGo := sync.OnceFunc(func() { close(answer) })
+		t.Cleanup(letGo)
+		v.depth = func(w http.ResponseWriter, _ string) {
+			asked <- struct{}{}
+			<-answer
+			fmt.Fprint(w, snapshot(1))
+		}
+		r := newRig(t, v, rigOptions{})
+		c := v.conn()
+		c.send(t, diff("BTCUSDT", 1))
+		<-asked
+		ticks := r.count(event.InputTick)
+		r.wait("a tick", func() bool { return r.count(event.InputTick) > ticks })
+		answered := r.s.clock.NowNs()
+		letGo()
+		r.wait("the snapshot", func() bool { return r.count(event.InputRest) == 1 })
+		r.stop()
+		in := r.journal()
+		rest := slices.IndexFunc(in, func(in event.Input) bool { return in.Kind == event.InputRest })
+		late := time.Duration(in[rest].Ts - answered)
+		if late < 500*time.Millisecond {
+			return
+		}
+		if try == tries {
+			t.Fatalf("the answer was taken %s after it came, and no sooner in %d tries", late, tries)
+		}
+	}
 }
 
 // Whatever the venue does, the session comes back, and its time goes on.
@@ -118,8 +152,8 @@ func TestReconnect(t *testing.T) {
 		t.Errorf("reasons: %s", closes(r))
 	}
 	for i := 1; i < len(stamps); i++ {
-		if d := time.Duration(stamps[i] - stamps[i-1]); d > 2*time.Second {
-			t.Errorf("%s without a tick", d)
+		if stamps[i] <= stamps[i-1] {
+			t.Errorf("a tick at %d after one at %d", stamps[i], stamps[i-1])
 		}
 	}
 	k := r.s.Counters()
@@ -148,6 +182,24 @@ func TestTicksWhileDialling(t *testing.T) {
 	close(hang)
 }
 
+// Ticks go on while a venue wants no connection for an hour, and a stop does not wait
+// for it.
+func TestTicksWhileRefused(t *testing.T) {
+	v := newTestVenue(t)
+	v.http.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "3600")
+		w.WriteHeader(503)
+	})
+	r := newRig(t, v, rigOptions{})
+	r.wait("the refusal", func() bool { return r.s.Counters().ConnectFailures.Load() == 1 })
+	ticks := r.count(event.InputTick)
+	r.wait("two ticks", func() bool { return r.count(event.InputTick) >= ticks+2 })
+	r.stop()
+	if n := r.s.Counters().ConnectFailures.Load(); n != 1 {
+		t.Errorf("%d attempts", n)
+	}
+}
+
 // Frames that find no room are one loss record in their place, and the ledger
 // balances.
 func TestLoss(t *testing.T) {
@@ -165,15 +217,12 @@ func TestLoss(t *testing.T) {
 		c.send(t, diff("BTCUSDT", id))
 	}
 	lost := func() int { return int(r.s.Counters().LostInputs.Load()) }
-	r.wait("losses", func() bool { return lost() > sent/2 })
-	before := 0
-	r.wait("the end of the losses", func() bool {
-		n := lost()
-		same := n == before
-		before = n
-		time.Sleep(50 * time.Millisecond)
-		return same
+	r.wait("the end of the losses", func() bool { // all were taken or lost, one ack too; the lost are not yet in the ledger
+		return int(r.l.Frames.Read()[ledger.Received])+lost() == sent+1
 	})
+	if lost() < sent/2 {
+		t.Errorf("%d frames lost of %d", lost(), sent)
+	}
 	r.l.AskKeyframe() // which must not come between the losses and their record
 	time.Sleep(1100 * time.Millisecond)
 	r.take()
@@ -274,13 +323,21 @@ func TestBudgets(t *testing.T) {
 	r.wait("snapshots", func() bool { return r.count(event.InputRest) == 16 }) // 80 % of 100, at 5 each
 	time.Sleep(300 * time.Millisecond)
 	r.stop()
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for i := 5; i < len(v.commands); i++ {
-		if d := v.commands[i].Sub(v.commands[i-5]); d < 900*time.Millisecond { // the network's part included
+	// By the stamps of the session: the venue's may be late on a slow machine, and late
+	// ones stand closer together.
+	var stamps []int64
+	for _, in := range r.journal() {
+		if in.Kind == event.InputCommand {
+			stamps = append(stamps, in.Ts)
+		}
+	}
+	for i := 5; i < len(stamps); i++ {
+		if d := time.Duration(stamps[i] - stamps[i-5]); d < 900*time.Millisecond {
 			t.Errorf("six commands within %s", d)
 		}
 	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	if len(v.commands) != commands || len(v.asked) != 16 {
 		t.Errorf("%d commands, %d requests", len(v.commands), len(v.asked))
 	}
@@ -342,8 +399,9 @@ func TestLargeAnswer(t *testing.T) {
 // A snapshot that is on its way when the connection ends is given up.
 func TestFetchEndsWithConnection(t *testing.T) {
 	v := newTestVenue(t)
-	first := make(chan struct{}, 1)
-	gone := make(chan struct{}, 1)
+	first, answer, answered := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	letGo := sync.OnceFunc(func() { close(answer) })
+	t.Cleanup(letGo)
 	v.depth = func(w http.ResponseWriter, _ string) {
 		v.mu.Lock()
 		n := len(v.asked)
@@ -352,20 +410,22 @@ func TestFetchEndsWithConnection(t *testing.T) {
 			fmt.Fprint(w, snapshot(11))
 			return
 		}
-		first <- struct{}{}
-		time.Sleep(300 * time.Millisecond)
+		close(first)
+		<-answer
 		fmt.Fprint(w, snapshot(1))
-		gone <- struct{}{}
+		close(answered)
 	}
 	r := newRig(t, v, rigOptions{})
 	c := v.conn()
 	c.send(t, diff("BTCUSDT", 1))
 	<-first
 	c.Close()
+	r.wait("the end of the connection", func() bool { return r.count(event.InputClose) == 1 })
+	letGo()
+	<-answered
 	c = v.conn()
 	c.send(t, diff("BTCUSDT", 11))
 	c.send(t, diff("BTCUSDT", 12))
-	<-gone
 	r.wait("a live book", func() bool { return live(r.s) })
 	r.stop()
 	if n := r.count(event.InputRest); n != 1 {

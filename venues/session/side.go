@@ -4,12 +4,12 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/ring"
+	"deeptape/hotpath/task"
 	"deeptape/venues/wire"
 )
 
@@ -30,20 +30,20 @@ const (
 	shortLifeNs = 1e9
 )
 
-// side is a second connection. The socket is the reader's until ended is closed.
+// side is a second connection. The socket is the reader's until ended is true.
 type side struct {
 	line    uint8
 	frames  *ring.Ring // 8 bytes stamp, then the message
 	texts   chan []byte
 	up      atomic.Bool // it is connected
 	stopped atomic.Bool // the reader is to leave the socket to the owner
-	live    atomic.Pointer[wire.Conn]
-	ended   chan struct{}
+	live    atomic.Pointer[Conn]
+	ended   atomic.Bool
 	cancel  context.CancelFunc
 
 	// Once ended: the connection, or why there is none; and a frame that found no
 	// room in the ring.
-	conn     *wire.Conn
+	conn     Conn
 	err      error
 	leftover []byte
 
@@ -59,7 +59,7 @@ type lineState struct {
 	since    int64  // stamp of its connect
 	planned  string // why it is to be replaced, if it is
 	side     *side
-	readers  sync.WaitGroup
+	readers  *task.Group
 	nextSide int64 // not before is a second connection dialled again
 	backoff  *wire.Backoff
 	epoch    int64 // counts the times that a first line came up
@@ -96,12 +96,7 @@ func (s *Session) tend(ctx context.Context) (over bool, err error) {
 			return false, err
 		}
 	}
-	ended := false
-	select {
-	case <-d.ended: // before the last look at the ring
-		ended = true
-	default:
-	}
+	ended := d.ended.Load() // before the last look at the ring
 	if err := s.takeSide(d, ended); err != nil {
 		return false, err
 	}
@@ -148,7 +143,7 @@ func (s *Session) endSide(why string) error {
 	s.lines.side = nil
 	d.cancel()
 	d.leave()
-	<-d.ended
+	task.WaitFor(s.bell, d.ended.Load)
 	if d.connected {
 		if err := s.takeSide(d, true); err != nil {
 			return err
@@ -180,7 +175,7 @@ func (s *Session) endSide(why string) error {
 
 // takeOver makes the second connection the direct one. It is nil if there is none
 // that works.
-func (s *Session) takeOver() (*wire.Conn, error) {
+func (s *Session) takeOver() (Conn, error) {
 	l := &s.lines
 	if l.side == nil {
 		return nil, nil
@@ -190,7 +185,7 @@ func (s *Session) takeOver() (*wire.Conn, error) {
 	if !d.up.Load() {
 		d.cancel() // still dialling
 	}
-	<-d.ended
+	task.WaitFor(s.bell, d.ended.Load)
 	if d.up.Load() && !d.connected {
 		if err := s.connectSide(d); err != nil {
 			return nil, err
@@ -230,7 +225,7 @@ func (d *side) reason() string {
 func (d *side) leave() {
 	d.stopped.Store(true)
 	if conn := d.live.Load(); conn != nil {
-		conn.Interrupt()
+		(*conn).Interrupt()
 	}
 }
 
@@ -242,32 +237,32 @@ func (s *Session) dialSide(ctx context.Context) {
 		l.nextSide = now + min(waitNs, int64(time.Second))
 		return
 	}
-	d := &side{line: 1 - l.line, frames: ring.New(sideRingBytes, nil), texts: make(chan []byte, sideTexts), ended: make(chan struct{})}
+	d := &side{line: 1 - l.line, frames: ring.New(sideRingBytes, nil), texts: make(chan []byte, sideTexts)}
 	d.frames.SetOwnedCap(sideOwnedBytes)
 	ctx, d.cancel = context.WithCancel(ctx)
 	l.side = d
-	l.readers.Go(func() {
-		defer s.interrupt() // after ended: the owner looks again
-		defer close(d.ended)
+	l.readers.Go("second line", func() {
 		s.readSide(ctx, d)
+		d.ended.Store(true)
+		s.interrupt()
 	})
 }
 
 // readSide dials, and reads until it is told to leave or the connection ends.
 func (s *Session) readSide(ctx context.Context, d *side) {
 	url := s.opt.WSURL + s.opt.Venue.StreamPath(s.cfg.Instruments, s.cfg.Quotes)
-	conn, err := wire.Dial(ctx, url, wire.Options{Clock: s.clock})
+	conn, err := s.opt.Dial(ctx, url)
 	if err != nil {
 		d.err = err
 		return
 	}
 	d.conn = conn
-	d.live.Store(conn)
+	d.live.Store(&conn)
 	d.up.Store(true)
 	upSince := s.clock.NowNs()
 	s.interrupt()
 	for !d.stopped.Load() {
-		payload, stamp, outcome := conn.Read(time.Now().Add(time.Second))
+		payload, stamp, outcome := conn.Read(s.clock.NowNs() + tickNs)
 		switch outcome {
 		case wire.Closed:
 			d.err = conn.Err()
@@ -283,7 +278,7 @@ func (s *Session) readSide(ctx context.Context, d *side) {
 					break // Read will say Closed
 				}
 			}
-			if s.clock.NowNs()-max(conn.Counters.LastReadNs, upSince) > deadAfterNs {
+			if s.clock.NowNs()-max(conn.LastReadNs(), upSince) > deadAfterNs {
 				d.err = errDead
 				conn.Close(1000, "")
 				return
@@ -328,6 +323,6 @@ func (s *Session) offerSide(d *side, payload []byte, stamp int64) bool {
 			return false
 		}
 		s.interrupt()
-		time.Sleep(journalPoll)
+		s.sched.Sleep(nil, journalPoll)
 	}
 }

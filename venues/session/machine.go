@@ -1,0 +1,98 @@
+package session
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"deeptape/venues/wire"
+)
+
+// What a session needs of the network, so that it also runs on a simulated one.
+
+// Conn is one WebSocket connection. One task owns it; only Interrupt is for any.
+// See wire.Conn, whose words these are; times are on the session's clock.
+type Conn interface {
+	// Read returns the next message, borrowed until the next Read, and its stamp;
+	// or why there is none.
+	Read(deadlineNs int64) (payload []byte, stampNs int64, outcome wire.ReadOutcome)
+	Interrupt()
+	WriteText(b []byte) error
+	Close(code uint16, reason string)
+	Err() error
+	LastReadNs() int64 // stamp of the last read that brought bytes, 0 for none
+}
+
+// Rest fetches over HTTP. See wire.Rest.
+type Rest interface {
+	Get(ctx context.Context, url string) (wire.Answer, error)
+}
+
+// DialWire makes Options.Dial of the real network.
+func DialWire(clock wire.Clock) func(ctx context.Context, url string) (Conn, error) {
+	return func(ctx context.Context, url string) (Conn, error) {
+		conn, err := wire.Dial(ctx, url, wire.Options{Clock: clock})
+		if err != nil {
+			return nil, err
+		}
+		return &wireConn{Conn: conn, clock: clock}, nil
+	}
+}
+
+// wireConn turns deadlines of our clock into those of the runtime's.
+type wireConn struct {
+	*wire.Conn
+	clock      wire.Clock
+	deadlineNs int64
+	deadline   time.Time // the same
+}
+
+// Read turns each deadline once: the same value need not arm the socket again.
+func (c *wireConn) Read(deadlineNs int64) (payload []byte, stampNs int64, outcome wire.ReadOutcome) {
+	if deadlineNs != c.deadlineNs {
+		c.deadlineNs, c.deadline = deadlineNs, time.Now().Add(time.Duration(deadlineNs-c.clock.NowNs()))
+	}
+	return c.Conn.Read(c.deadline)
+}
+
+func (c *wireConn) LastReadNs() int64 { return c.Counters.LastReadNs }
+
+// answer to a request for a snapshot.
+type answer struct {
+	connection int64 // that it was fetched for
+	inst       uint16
+	request    uint32
+	status     uint16
+	body       []byte
+}
+
+// inbox holds the answers until the owner takes them. An instrument has at most one
+// request under way, and those of ended connections leave nothing here.
+type inbox struct {
+	mu      sync.Mutex
+	answers []answer
+}
+
+func (b *inbox) put(a answer) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.answers = append(b.answers, a)
+}
+
+// take returns the oldest answer, or nil.
+func (b *inbox) take() *answer {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.answers) == 0 {
+		return nil
+	}
+	a := b.answers[0]
+	b.answers = b.answers[1:]
+	return &a
+}
+
+func (b *inbox) clear() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.answers = nil
+}
