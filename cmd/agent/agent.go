@@ -19,7 +19,6 @@ import (
 	"log/slog"
 	"math/bits"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -29,7 +28,6 @@ import (
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/journal"
 	"deeptape/hotpath/lane"
-	"deeptape/hotpath/ring"
 	"deeptape/hotpath/task"
 	"deeptape/ilp/deliver"
 	"deeptape/ilp/qdb"
@@ -58,8 +56,9 @@ func laneOptions(rings config.Rings) lane.Options {
 
 // Options of an agent.
 type Options struct {
-	Config config.Config
-	Log    *slog.Logger
+	Config  config.Config
+	Log     *slog.Logger
+	Machine Machine
 }
 
 // Agent records what its configuration names.
@@ -67,13 +66,13 @@ type Agent struct {
 	cfg       config.Config
 	log       *slog.Logger
 	name      string
+	machine   Machine
 	clock     wire.Clock
 	started   int64
 	db        *qdb.DB // nil: journal only
 	dbReady   bool    // it answered at the start
 	conf      qdb.Conf
 	writer    *journal.Writer
-	fs        journal.FS
 	lanes     []*lane.Lane
 	sessions  []*session.Session
 	feeds     []feed.Config
@@ -93,13 +92,11 @@ func powerOfTwo(n config.Bytes) int { return 1 << bits.Len64(uint64(max(n, 64<<1
 // New opens the journal, looks at the database and learns the instruments. After
 // an error nothing is left open.
 func New(ctx context.Context, opt Options) (_ *Agent, err error) {
-	a := &Agent{cfg: opt.Config, log: opt.Log, clock: wire.NewClock(), fs: journal.OS}
+	a := &Agent{cfg: opt.Config, log: opt.Log, name: opt.Machine.Name, machine: opt.Machine, clock: opt.Machine.Clock}
 	a.started = a.clock.NowNs()
-	a.anchors = anchors{fs: a.fs, dir: a.cfg.Journal.Dir, known: map[uint64]map[uint16]uint64{}}
-	host, _ := os.Hostname()
-	a.name = fmt.Sprintf("%s/%d", host, os.Getpid())
+	a.anchors = anchors{fs: a.machine.FS, dir: a.cfg.Journal.Dir, known: map[uint64]map[uint16]uint64{}}
 	var recovery journal.Recovery
-	if a.writer, recovery, err = journal.Open(a.fs, a.cfg.Journal.Dir, journal.Options{SegmentBytes: int64(a.cfg.Journal.Segment)}); err != nil {
+	if a.writer, recovery, err = journal.Open(a.machine.FS, a.cfg.Journal.Dir, journal.Options{SegmentBytes: int64(a.cfg.Journal.Segment)}); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -110,7 +107,7 @@ func New(ctx context.Context, opt Options) (_ *Agent, err error) {
 	for _, d := range recovery.Damage {
 		a.log.Warn("journal is damaged; only what the damage covers is lost", "damage", d)
 	}
-	if a.pastRuns, err = readPast(a.fs, a.cfg.Journal.Dir, a.name, recovery, &a.anchors); err != nil {
+	if a.pastRuns, err = readPast(a.machine.FS, a.cfg.Journal.Dir, a.name, recovery, &a.anchors); err != nil {
 		return nil, err
 	}
 	if err = a.openDB(ctx); err != nil {
@@ -134,7 +131,7 @@ func (a *Agent) openDB(ctx context.Context) error {
 		return err
 	}
 	a.db = qdb.Open(a.conf)
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	ctx, cancel := a.machine.Sched.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	err = a.prepareDB(ctx)
 	if errors.Is(err, qdb.ErrUnreachable) {
@@ -149,7 +146,7 @@ func (a *Agent) openDB(ctx context.Context) error {
 }
 
 // prepareDB makes what is missing and refuses what is wrong.
-func (a *Agent) prepareDB(ctx context.Context) error { return prepare(ctx, a.db) }
+func (a *Agent) prepareDB(ctx context.Context) error { return a.machine.Prepare(ctx, a.db) }
 
 func prepare(ctx context.Context, db *qdb.DB) error {
 	if err := db.Ping(ctx); err != nil {
@@ -163,7 +160,8 @@ func prepare(ctx context.Context, db *qdb.DB) error {
 
 // plan splits the symbols over feeds and makes a lane and a session for each.
 func (a *Agent) plan(ctx context.Context) error {
-	journalBell, deliverBell := ring.NewDoorbell(), ring.NewDoorbell()
+	sched := a.machine.Sched
+	journalBell, deliverBell := sched.NewDoorbell(), sched.NewDoorbell()
 	base := uint32(0)
 	for _, name := range a.cfg.VenueNames() {
 		venue, err := venues.ByName(name)
@@ -171,7 +169,7 @@ func (a *Agent) plan(ctx context.Context) error {
 			return err
 		}
 		vc, rules := a.cfg.Venues[name], venue.Rules()
-		rest := wire.NewRest(wire.RestOptions{Clock: a.clock, UsedWeightHeader: rules.RestWeightUsedHeader})
+		rest := a.machine.Rest(rules)
 		insts, weight := a.instruments(ctx, venue, vc, rest)
 		budgets := session.NewBudgets(rules.ConnectsPerWindow, time.Duration(rules.ConnectWindowNs), weight)
 		for len(insts) > 0 {
@@ -201,15 +199,15 @@ func (a *Agent) plan(ctx context.Context) error {
 			a.lanes = append(a.lanes, l)
 			a.feeds = append(a.feeds, cfg)
 			a.sessions = append(a.sessions, session.New(session.Options{
-				Venue: venue, WSURL: vc.WSURL, RestURL: vc.RestURL, Config: data, Clock: a.clock, Sched: task.Real{}, Dial: session.DialWire(a.clock), Budgets: budgets, Rest: rest,
-				Log: a.log.With("venue", name, "feed", number), Rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+				Venue: venue, WSURL: vc.WSURL, RestURL: vc.RestURL, Config: data, Clock: a.clock, Sched: sched, Dial: a.machine.Dial, Budgets: budgets, Rest: rest,
+				Log: a.log.With("venue", name, "feed", number), Rand: rand.New(rand.NewPCG(a.machine.Seed(), a.machine.Seed())),
 				Lines: vc.Lines, ReconnectEvery: time.Duration(vc.ReconnectEvery),
 			}, l, cfg, pos))
 			insts = insts[n:]
 			base += uint32(n)
 		}
 	}
-	a.journaler = newJournaler(a.writer, a.lanes, journalBell, deliverBell, time.Duration(a.cfg.Journal.Sync), a.clock, a.log)
+	a.journaler = newJournaler(a.writer, a.lanes, journalBell, deliverBell, time.Duration(a.cfg.Journal.Sync), sched, a.clock, a.log)
 	if a.db == nil {
 		return nil
 	}
@@ -225,9 +223,9 @@ func (a *Agent) plan(ctx context.Context) error {
 
 // instruments asks the venue for tick and lot sizes. Without an answer the scales
 // start at nothing and grow with the messages.
-func (a *Agent) instruments(ctx context.Context, venue venues.Venue, vc config.Venue, rest *wire.Rest) ([]event.Instrument, int) {
+func (a *Agent) instruments(ctx context.Context, venue venues.Venue, vc config.Venue, rest session.Rest) ([]event.Instrument, int) {
 	rules := venue.Rules()
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := a.machine.Sched.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	known := map[string]event.Instrument{}
 	weight := rules.RestWeightPerMinute
@@ -289,77 +287,78 @@ func (a *Agent) Run(ctx context.Context) error {
 	feeds, cancelFeeds := context.WithCancelCause(ctx)
 	defer cancelFeeds(nil)
 
-	journaled := make(chan error, 1)
-	go func() {
-		err := a.journaler.run()
-		if err != nil {
-			cancelFeeds(err)
+	sched := a.machine.Sched
+	var journalErr, undelivered error
+	journalling, delivering, recording, watching := task.NewGroup(sched), task.NewGroup(sched), task.NewGroup(sched), task.NewGroup(sched)
+	journalling.Go("journal", func() {
+		if journalErr = a.journaler.run(); journalErr != nil {
+			cancelFeeds(journalErr)
 		}
-		journaled <- err
-	}()
+	})
 	deliverCtx, cancelDeliver := context.WithCancel(context.Background())
+	defer watching.Wait()
 	defer cancelDeliver()
-	delivered := make(chan error, 1)
 	if a.deliverer != nil {
-		go func() {
-			err := a.deliverPast(feeds)
-			if _, behind := a.pastRuns.behind(); err == nil && behind > 0 {
-				delivered <- &deliver.LeftBehindError{Inputs: behind + a.liveLag()} // stopped
-				return
+		delivering.Go("deliver", func() {
+			if undelivered = a.deliver(feeds, deliverCtx); undelivered != nil {
+				cancelFeeds(undelivered)
 			}
-			if err == nil {
-				err = a.deliverer.Run(deliverCtx)
-			}
-			if err != nil {
-				cancelFeeds(err)
-			}
-			delivered <- err
-		}()
-	} else {
-		delivered <- nil
+		})
 	}
-	go a.keepAcked(deliverCtx)
+	watching.Go("keep acked", func() { a.keepAcked(deliverCtx) })
 	if a.dbReady {
-		go a.watchForSecond(deliverCtx, func(err error) { cancelFeeds(err) })
+		watching.Go("watch for a second agent", func() { a.watchForSecond(deliverCtx, func(err error) { cancelFeeds(err) }) })
 	}
-	go a.keepWithinLimits(deliverCtx)
-	go a.watchProgress(deliverCtx)
-	stopped := make(chan time.Time, 1)
-	defer context.AfterFunc(feeds, func() { a.journaler.stopping.Store(true); stopped <- time.Now() })()
-	var wg sync.WaitGroup
+	watching.Go("limit the journal", func() { a.keepWithinLimits(deliverCtx) })
+	watching.Go("watch progress", func() { a.watchProgress(deliverCtx) })
+	var stopped atomic.Int64
+	keep := sched.AfterFunc(feeds, func() { stopped.Store(a.clock.NowNs()); a.journaler.stopping.Store(true) })
+	defer keep()
 	errs := make([]error, len(a.sessions))
 	for i, s := range a.sessions {
-		wg.Go(func() {
+		recording.Go(fmt.Sprintf("feed %d", i), func() {
 			if errs[i] = s.Run(feeds); errs[i] != nil {
 				cancelFeeds(errs[i])
 			}
 		})
 	}
-	wg.Wait()
+	recording.Wait()
 	a.log.Info("stopping: writing what is on its way")
-	err := errors.Join(errors.Join(errs...), <-journaled)
+	journalling.Wait()
+	err := errors.Join(errors.Join(errs...), journalErr)
 	if cause := context.Cause(feeds); err == nil && cause != nil && ctx.Err() == nil {
 		err = cause // another part, or another agent, has ended the run
 	}
 	if a.deliverer != nil {
 		a.deliverer.Stop()
 		left := stopWithin
-		select {
-		case at := <-stopped:
-			left -= time.Since(at)
-		default: // every session has ended by itself
+		if at := stopped.Load(); at != 0 { // else every session has ended by itself
+			left -= time.Duration(a.clock.NowNs() - at)
 		}
-		timer := time.AfterFunc(left, cancelDeliver)
-		defer timer.Stop()
+		watching.Go("limit the stop", func() {
+			sched.Sleep(deliverCtx, left)
+			cancelDeliver()
+		})
 	}
-	undelivered := <-delivered
+	delivering.Wait()
 	var left *deliver.LeftBehindError
 	if errors.As(undelivered, &left) {
 		a.log.Warn(left.Error()) // QuestDB was away: no failure of ours, and no loss
 		undelivered = nil
 	}
-	err = errors.Join(err, undelivered, a.saveAcked())
-	return err
+	return errors.Join(err, undelivered, a.saveAcked())
+}
+
+// deliver brings the rows of earlier runs, until feeds ends, and then those of this
+// one, until ctx ends, into QuestDB.
+func (a *Agent) deliver(feeds, ctx context.Context) error {
+	if err := a.deliverPast(feeds); err != nil {
+		return err
+	}
+	if _, behind := a.pastRuns.behind(); behind > 0 { // stopped
+		return &deliver.LeftBehindError{Inputs: behind + a.liveLag()}
+	}
+	return a.deliverer.Run(ctx)
 }
 
 // derive opens the journal for one feed, at the last keyframe before the input at
@@ -369,7 +368,7 @@ func (a *Agent) derive(number uint16, from uint64) (deliver.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := journal.NewReader(a.fs, a.cfg.Journal.Dir, at)
+	r := journal.NewReader(a.machine.FS, a.cfg.Journal.Dir, at)
 	return &source{feed: number, r: r, d: feed.NewDerivation(inputs{r, a.log}, number)}, nil
 }
 

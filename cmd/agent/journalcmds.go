@@ -53,7 +53,7 @@ func ReplayJournal(ctx context.Context, cfg config.Config, from, to int64, log *
 	host, _ := os.Hostname()
 	start, last := time.Now(), time.Now()
 	n, err := Replay(ctx, ReplayOptions{
-		DB: conf, Agent: fmt.Sprintf("%s/replay", host), Dir: cfg.Journal.Dir, Log: log, Prepare: ready,
+		Machine: ThisMachine(), DB: conf, Agent: fmt.Sprintf("%s/replay", host), Dir: cfg.Journal.Dir, Log: log, Prepare: ready,
 		Keep: func(_ uint16, _ uint64, ts int64) bool { return inWindow(ts, from, to) },
 		Progress: func(records uint64) {
 			if time.Since(last) > time.Second {

@@ -10,6 +10,7 @@ import (
 	"deeptape/hotpath/journal"
 	"deeptape/hotpath/lane"
 	"deeptape/hotpath/ring"
+	"deeptape/hotpath/task"
 	"deeptape/venues/wire"
 )
 
@@ -21,6 +22,7 @@ type journaler struct {
 	bell        *ring.Doorbell
 	deliverBell *ring.Doorbell
 	syncEvery   time.Duration
+	sched       task.Sched
 	clock       wire.Clock
 	log         *slog.Logger
 
@@ -61,8 +63,8 @@ const (
 	groupNs    = int64(50 * time.Millisecond)
 )
 
-func newJournaler(w *journal.Writer, lanes []*lane.Lane, bell, deliverBell *ring.Doorbell, syncEvery time.Duration, clock wire.Clock, log *slog.Logger) *journaler {
-	return &journaler{w: w, lanes: lanes, bell: bell, deliverBell: deliverBell, syncEvery: syncEvery, clock: clock, log: log, taken: make([]uint64, len(lanes))}
+func newJournaler(w *journal.Writer, lanes []*lane.Lane, bell, deliverBell *ring.Doorbell, syncEvery time.Duration, sched task.Sched, clock wire.Clock, log *slog.Logger) *journaler {
+	return &journaler{w: w, lanes: lanes, bell: bell, deliverBell: deliverBell, syncEvery: syncEvery, sched: sched, clock: clock, log: log, taken: make([]uint64, len(lanes))}
 }
 
 const (
@@ -86,7 +88,7 @@ func (j *journaler) run() error {
 				if closed && now-j.stoppedNs(now) > int64(journalStopWithin) {
 					return fmt.Errorf("%s; the last %d inputs are lost", j.Trouble(), len(j.waiting))
 				}
-				time.Sleep(100 * time.Millisecond)
+				j.sched.Sleep(nil, 100*time.Millisecond)
 				continue
 			}
 			worked = true

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -55,9 +55,9 @@ func (p *past) behind() (after map[uint16]uint64, inputs uint64) {
 // readPast derives the end of the journal, from the last keyframes on. The
 // acknowledged positions are a hint from a file: starting earlier than they say is
 // harmless.
-func readPast(fs journal.FS, dir, name string, rec journal.Recovery, anchors *anchors) (*past, error) {
+func readPast(fsys journal.FS, dir, name string, rec journal.Recovery, anchors *anchors) (*past, error) {
 	p := &past{pos: map[uint16]uint64{}, acked: map[uint16]uint64{}, resume: map[instrumentKey]feed.Resume{}, agents: map[string]bool{}}
-	gone, err := noteAgent(dir, name)
+	gone, err := noteAgent(fsys, dir, name)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func readPast(fs journal.FS, dir, name string, rec journal.Recovery, anchors *an
 	if len(p.pos) == 0 {
 		return p, nil
 	}
-	text, err := os.ReadFile(ackedName(dir))
+	text, err := readFile(fsys, ackedName(dir))
 	if err == nil {
 		var acked map[string]uint64
 		if json.Unmarshal(text, &acked) == nil { // a torn hint is no hint
@@ -85,7 +85,7 @@ func readPast(fs journal.FS, dir, name string, rec journal.Recovery, anchors *an
 	if err != nil {
 		return nil, fmt.Errorf("cannot find where the last run began in journal %q: %w", dir, err)
 	}
-	r := journal.NewReader(fs, dir, from)
+	r := journal.NewReader(fsys, dir, from)
 	defer r.Close()
 	d := feed.NewDerivation(inputs{r, nil})
 	for {
@@ -118,26 +118,18 @@ const agentsKept = 30
 // noteAgent adds our name to those that have written this journal, whose lock we
 // hold, and returns the others: none of them is alive. An agent that is killed at
 // once has sent coverage of earlier runs under its name, and journalled nothing.
-func noteAgent(dir, name string) (gone []string, err error) {
+func noteAgent(fsys journal.FS, dir, name string) (gone []string, err error) {
 	file := filepath.Join(dir, "agents")
-	text, err := os.ReadFile(file)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	text, err := readFile(fsys, file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("cannot read who has written this journal: %w", err)
 	}
 	gone = strings.Fields(string(text))
 	gone = gone[max(0, len(gone)-agentsKept):]
-	if err = replaceFile(file, []byte(strings.Join(append(slices.Clone(gone), name), "\n")+"\n")); err != nil {
+	if err = replaceFile(fsys, file, []byte(strings.Join(append(slices.Clone(gone), name), "\n")+"\n")); err != nil {
 		return nil, fmt.Errorf("cannot note that we write this journal: %w", err)
 	}
 	return gone, nil
-}
-
-// replaceFile writes a file so that a reader finds the old text or the new one.
-func replaceFile(name string, text []byte) error {
-	if err := os.WriteFile(name+".tmp", text, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(name+".tmp", name)
 }
 
 func ackedName(dir string) string { return filepath.Join(dir, "acked.json") }
@@ -157,7 +149,7 @@ func (a *Agent) saveAcked() error {
 	if err != nil {
 		return err
 	}
-	if err = replaceFile(ackedName(a.cfg.Journal.Dir), text); err != nil {
+	if err = replaceFile(a.machine.FS, ackedName(a.cfg.Journal.Dir), text); err != nil {
 		return fmt.Errorf("cannot note the acknowledged position: %w", err)
 	}
 	return nil
@@ -167,16 +159,9 @@ func (a *Agent) saveAcked() error {
 const ackedEvery = 5 * time.Second
 
 func (a *Agent) keepAcked(ctx context.Context) {
-	t := time.NewTicker(ackedEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-			if err := a.saveAcked(); err != nil {
-				a.log.Warn("cannot note how far QuestDB is; a restart will send more again", "err", err)
-			}
+	for a.machine.Sched.Sleep(ctx, ackedEvery) {
+		if err := a.saveAcked(); err != nil {
+			a.log.Warn("cannot note how far QuestDB is; a restart will send more again", "err", err)
 		}
 	}
 }
@@ -196,10 +181,10 @@ func (a *Agent) deliverPast(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("cannot find what an earlier run left behind: %w", err)
 	}
-	r := journal.NewReader(a.fs, a.cfg.Journal.Dir, from)
+	r := journal.NewReader(a.machine.FS, a.cfg.Journal.Dir, from)
 	defer r.Close()
 	n, err := Replay(ctx, ReplayOptions{
-		DB: a.conf, Agent: a.name, Log: a.log, Dir: a.cfg.Journal.Dir, Prepare: a.prepareDB,
+		Machine: a.machine, DB: a.conf, Agent: a.name, Log: a.log, Dir: a.cfg.Journal.Dir, Prepare: a.prepareDB,
 		Began: a.pastRuns.deliverer.Store,
 		Keep: func(feed uint16, pos uint64, _ int64) bool {
 			low, behind := after[feed]

@@ -11,7 +11,7 @@ import (
 
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/lane"
-	"deeptape/hotpath/ring"
+	"deeptape/hotpath/task"
 	"deeptape/ilp/deliver"
 	"deeptape/ilp/qdb"
 	"deeptape/venues/feed"
@@ -19,6 +19,7 @@ import (
 
 // ReplayOptions say where derived rows go.
 type ReplayOptions struct {
+	Machine Machine
 	DB      qdb.Conf
 	Agent   string
 	Dir     string // of the journal; the quarantine is in it
@@ -34,13 +35,13 @@ type ReplayOptions struct {
 // Replay derives rows and delivers them through the same deliverer as live ones,
 // by one lane. It returns the number of records handed over.
 func Replay(ctx context.Context, opt ReplayOptions, d *feed.Derivation) (uint64, error) {
-	bell := ring.NewDoorbell()
+	sched := opt.Machine.Sched
+	bell := sched.NewDoorbell()
 	l := lane.New(0, lane.Options{InputBytes: 4096, RowBytes: 16 << 20, RowOwnedBytes: 256 << 20}, nil, bell)
-	start := time.Now()
 	dv := deliver.New(deliver.Options{
 		DB: opt.DB, Agent: opt.Agent, Log: opt.Log, Prepare: opt.Prepare,
 		Quarantine: filepath.Join(opt.Dir, "quarantine"),
-		NowNs:      func() int64 { return start.UnixNano() + int64(time.Since(start)) },
+		NowNs:      opt.Machine.Clock.NowNs,
 		Derive: func(uint16, uint64) (deliver.Source, error) {
 			return nil, errors.New("BUG: a replay deferred rows")
 		},
@@ -50,14 +51,13 @@ func Replay(ctx context.Context, opt ReplayOptions, d *feed.Derivation) (uint64,
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	delivered := make(chan error, 1)
-	go func() {
-		err := dv.Run(ctx)
-		if err != nil {
-			cancel(err)
+	var undelivered error
+	delivering := task.NewGroup(sched)
+	delivering.Go("deliver a replay", func() {
+		if undelivered = dv.Run(ctx); undelivered != nil {
+			cancel(undelivered)
 		}
-		delivered <- err
-	}()
+	})
 	records := uint64(0)
 	for {
 		rec, feedID, err := d.Next()
@@ -69,7 +69,7 @@ func Replay(ctx context.Context, opt ReplayOptions, d *feed.Derivation) (uint64,
 		}
 		if err != nil {
 			cancel(err)
-			<-delivered
+			delivering.Wait()
 			return records, err
 		}
 		var h event.Head
@@ -79,9 +79,10 @@ func Replay(ctx context.Context, opt ReplayOptions, d *feed.Derivation) (uint64,
 		}
 		records++
 		l.Begin(records)
-		if err := put(ctx, l, rec, records); err != nil {
+		if err := put(ctx, sched, l, rec, records); err != nil {
 			cancel(err)
-			return records, errors.Join(err, <-delivered)
+			delivering.Wait()
+			return records, errors.Join(err, undelivered)
 		}
 		l.SetWritten(records)
 		l.End()
@@ -91,20 +92,19 @@ func Replay(ctx context.Context, opt ReplayOptions, d *feed.Derivation) (uint64,
 	}
 	l.Close()
 	dv.Stop()
-	if err := <-delivered; err != nil {
-		return records, fmt.Errorf("cannot deliver all rows: %w", err)
+	delivering.Wait()
+	if undelivered != nil {
+		return records, fmt.Errorf("cannot deliver all rows: %w", undelivered)
 	}
 	return records, nil
 }
 
 // put copies a record into the lane under a position of the replay's own, waiting
 // for room: a replay has all the time there is.
-func put(ctx context.Context, l *lane.Lane, rec []byte, pos uint64) error {
+func put(ctx context.Context, sched task.Sched, l *lane.Lane, rec []byte, pos uint64) error {
 	for !l.Room(len(rec)) {
-		select {
-		case <-ctx.Done():
+		if !sched.Sleep(ctx, time.Millisecond) {
 			return context.Cause(ctx)
-		case <-time.After(time.Millisecond):
 		}
 	}
 	b := l.Claim(len(rec))

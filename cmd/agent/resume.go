@@ -52,10 +52,8 @@ const (
 // the one whose name comes later gives way.
 func (a *Agent) watchForSecond(ctx context.Context, stop func(error)) {
 	for range 3 {
-		select {
-		case <-ctx.Done():
+		if !a.machine.Sched.Sleep(ctx, watchTime) {
 			return
-		case <-time.After(watchTime):
 		}
 		for _, name := range a.cfg.VenueNames() {
 			for _, s := range a.cfg.Venues[name].Symbols {
@@ -100,10 +98,8 @@ func (a *Agent) refuseSecond(ctx context.Context) error {
 		return nil
 	}
 	a.log.Info("coverage of our symbols was extended a moment ago; looking whether another agent is alive", "for", watchTime)
-	select {
-	case <-ctx.Done():
+	if !a.machine.Sched.Sleep(ctx, watchTime) {
 		return ctx.Err()
-	case <-time.After(watchTime):
 	}
 	second, err := recent()
 	if err != nil {

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/journal"
 )
@@ -121,27 +119,23 @@ func (a *anchors) startOf(after map[uint16]uint64) (journal.Position, error) {
 
 // keepWithinLimits runs until ctx ends.
 func (a *Agent) keepWithinLimits(ctx context.Context) {
-	t := time.NewTicker(retentionEvery)
-	defer t.Stop()
 	for {
 		if err := a.limitJournal(); err != nil {
 			a.log.Warn("cannot look after the journal's limits", "err", err)
 		}
-		select {
-		case <-ctx.Done():
+		if !a.machine.Sched.Sleep(ctx, retentionEvery) {
 			return
-		case <-t.C:
 		}
 	}
 }
 
 func (a *Agent) limitJournal() error {
 	dir := a.cfg.Journal.Dir
-	segments, err := journal.Segments(a.fs, dir)
+	segments, err := journal.Segments(a.machine.FS, dir)
 	if err != nil {
 		return err
 	}
-	free, err := freeBytes(dir)
+	free, err := a.machine.FreeBytes(dir)
 	if err != nil {
 		return err
 	}
@@ -216,12 +210,4 @@ func (a *Agent) writtenNow() map[uint16]uint64 {
 		written[l.Feed] = l.Written()
 	}
 	return written
-}
-
-func freeBytes(dir string) (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, fmt.Errorf("cannot ask how full the disk of %q is: %w", dir, err)
-	}
-	return int64(st.Bavail) * st.Bsize, nil
 }

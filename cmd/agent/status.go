@@ -269,14 +269,7 @@ func (p *progress) stuckFor(now int64) time.Duration {
 
 // watchProgress looks every second whether what waits moves, until ctx ends.
 func (a *Agent) watchProgress(ctx context.Context) {
-	t := time.NewTicker(time.Second)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
+	for a.machine.Sched.Sleep(ctx, time.Second) {
 		now := a.clock.NowNs()
 		var written, acked uint64
 		toWrite, toAck := false, false

@@ -66,7 +66,7 @@ func (c *captureCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if c.Plan {
 		return agent.Plan(cfg)
 	}
-	a, err := agent.New(ctx, agent.Options{Config: cfg, Log: log})
+	a, err := agent.New(ctx, agent.Options{Config: cfg, Log: log, Machine: agent.ThisMachine()})
 	if err != nil {
 		return err
 	}

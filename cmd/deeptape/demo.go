@@ -106,7 +106,7 @@ func port(addr string) string {
 
 // record runs an agent for a time, or until ctx ends, and returns its last status.
 func (c *demoCmd) record(ctx context.Context, cfg config.Config, log *slog.Logger, runFor time.Duration, quiet bool) (agent.Status, error) {
-	a, err := agent.New(ctx, agent.Options{Config: cfg, Log: log})
+	a, err := agent.New(ctx, agent.Options{Config: cfg, Log: log, Machine: agent.ThisMachine()})
 	if err != nil {
 		return agent.Status{}, err
 	}
