@@ -37,6 +37,7 @@ func TestNoAllocations(t *testing.T) {
 			b.Set(v.Side, v.Px, v.Qty)
 			b.Best(v.Side)
 			b.Top(v.Side, dst[:])
+			b.Truncate(4000)
 		}
 	}
 	play()

@@ -10,7 +10,7 @@
 //
 // This package must never read a clock, refuse or round a price, or judge a
 // book: a crossed book, a price of 0 and a negative price are kept as they come.
-// Set, Best and Top allocate nothing once the far lists have grown to the book's
+// Set, Best, Top and Truncate allocate nothing once the far lists have grown to the book's
 // size.
 //
 // The invariants stand above Book, ladder and far; Check asserts all of them.
@@ -200,6 +200,17 @@ func (b *Book) Rescale(pxBy, qtyBy int8) bool {
 		})
 	}
 	return true
+}
+
+// Truncate removes the worst levels of each side until no side has more than depth.
+// It costs nothing where none has.
+func (b *Book) Truncate(depth int) {
+	for i := range b.ladders {
+		l := &b.ladders[i]
+		for n := l.count + l.far.n; n > max(depth, 0); n-- {
+			l.removeWorst(&b.grid)
+		}
+	}
 }
 
 // Bytes is the memory that the book holds.

@@ -47,7 +47,7 @@ func (p *pair) step(op uint8, x uint16) error {
 	if len(all) > 0 {
 		best = all[0].Px
 	}
-	switch op % 24 {
+	switch op % 25 {
 	default: // near the touch
 		return p.set(side, (p.centre+away*(rest%64))*p.o.Tick, qty)
 	case 5, 6, 7:
@@ -119,6 +119,13 @@ func (p *pair) step(op uint8, x uint16) error {
 				return err
 			}
 		}
+	case 24: // the venue's depth, as a rule close to what there is
+		depth := len(all) - int(rest%5)
+		if rest%61 == 0 {
+			depth = int(rest % 300)
+		}
+		p.b.Truncate(depth)
+		p.o.Truncate(max(depth, 0))
 	case 23: // levels go until the book is small again
 		if len(all) > 300 {
 			for i, v := range all {

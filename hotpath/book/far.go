@@ -191,6 +191,13 @@ func (f *far) last() (i, j int) {
 	return i, j
 }
 
+// firstIsOff says whether the price of the worst level is off the grid. There must
+// be one.
+func (f *far) firstIsOff(g *grid, flip int64) bool {
+	_, on := g.ticks(f.low[0] ^ flip)
+	return !on
+}
+
 // before returns the place of the next worse level; i < 0 if there is none.
 func (f *far) before(i, j int) (int, int) {
 	if j > 0 {

@@ -203,6 +203,47 @@ func (l *ladder) wordBelow(w uint) uint {
 	return (k*64 + highBit(m)) % uint(len(l.bits))
 }
 
+// removeWorst removes the worst level. There must be one.
+func (l *ladder) removeWorst(g *grid) {
+	if l.count == 0 {
+		l.far.remove(0, 0, l.far.firstIsOff(g, l.flip))
+		return
+	}
+	i := uint(l.lo) % windowTicks
+	w := i / 64
+	word := l.bits[w] >> (i % 64) << (i % 64)
+	if word == 0 {
+		w = l.wordAbove(w)
+		word = l.bits[w]
+	}
+	i = w*64 + uint(bits.TrailingZeros64(word))
+	s := l.lo + int64((i-uint(l.lo))%windowTicks)
+	if l.far.n > 0 && l.far.low[0] < g.px(s^l.flip)^l.flip {
+		l.far.remove(0, 0, l.far.firstIsOff(g, l.flip))
+		return
+	}
+	l.slots[i] = 0
+	l.bits[w] &^= 1 << (i % 64)
+	if l.bits[w] == 0 {
+		l.words[w/64] &^= 1 << (w % 64)
+	}
+	if l.count--; l.count == 0 {
+		l.best = l.lo // every level of far on the grid was worse, and has gone before
+	}
+}
+
+// wordAbove is the next word of bits that is not 0, going up from w and around; w
+// itself comes last. There must be one.
+func (l *ladder) wordAbove(w uint) uint {
+	k := w / 64 % uint(len(l.words))
+	m := l.words[k] &^ (2<<(w%64) - 1)
+	for m == 0 {
+		k = (k + 1) % uint(len(l.words))
+		m = l.words[k]
+	}
+	return (k*64 + uint(bits.TrailingZeros64(m))) % uint(len(l.bits))
+}
+
 // merger walks all levels of a ladder, best first.
 type merger struct {
 	g    *grid

@@ -124,6 +124,17 @@ func TestRowLayout(t *testing.T) {
 	PutPair(b, 1, 7, 8)
 	check("quote", b, fields(64+32, h, map[int]any{64: int64(5), 72: int64(6), 80: int64(7), 88: int64(8)}), h)
 
+	h = head(RowDepth, 2, 0)
+	b = make([]byte, DepthSize(2))
+	h.Put(b, len(b))
+	for i := range 3 {
+		PutPair(b, i, int64(10*i), int64(Null))
+	}
+	check("depth", b, fields(64+48, h, map[int]any{64: int64(0), 72: int64(Null), 80: int64(10), 88: int64(Null), 96: int64(20), 104: int64(Null)}), h)
+	if bid, ask := GetPair(b, 1); bid != 10 || ask != Null || h.Kind != 8 {
+		t.Error("a band reads back wrong")
+	}
+
 	h = head(RowTrade, 10, 0)
 	b = make([]byte, TradeSize(10))
 	h.Put(b, len(b))

@@ -17,6 +17,7 @@ const (
 	RowCoverage RowKind = 5 // Head, then CoverageSize bytes, then N bytes of detail
 	RowInst     RowKind = 6 // an instrument as known from Ts on: Head, then N bytes of JSON (event.Instrument)
 	RowMark     RowKind = 7 // no row: every row of the feed's inputs up to Pos stands before it
+	RowDepth    RowKind = 8 // how much lies near the touch: Head, then 1+N pairs of 16 bytes, see DepthSize
 )
 
 // HeadSize is the length of a row record's head.
@@ -145,7 +146,13 @@ func TopSize(bids, asks int) int { return HeadSize + (bids+asks)*PairSize }
 // side that the venue left empty has qty 0 and px 0.
 const QuoteSize = HeadSize + 2*PairSize
 
-// PutPair writes pair i of a RowTop (bids first, then asks) or RowQuote.
+// DepthSize is the length of a RowDepth with n bands. Pair 0 is the best bid and the
+// best ask, Null where a side is empty; pair 1+i is the size of all bids and of all
+// asks within band i of their own touch, at qty_scale, Null where the sum does not
+// fit an int64. What the bands are stands in the run's configuration.
+func DepthSize(n int) int { return HeadSize + (1+n)*PairSize }
+
+// PutPair writes pair i of a RowTop (bids first, then asks), RowQuote or RowDepth.
 func PutPair(b []byte, i int, px, qty int64) {
 	b = b[HeadSize+i*PairSize:][:PairSize]
 	binary.LittleEndian.PutUint64(b[0:], uint64(px))

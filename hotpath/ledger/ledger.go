@@ -42,7 +42,8 @@ const (
 	UnknownShape
 	UnknownSymbol
 	Overflow
-	OutOfSync // buffered for a snapshot that came too late
+	OutOfSync // no snapshot joins it
+	Checksum  // the book after it is not the one whose checksum it says
 	numReasons
 )
 
@@ -65,10 +66,11 @@ var Entries = [numFrames]Entry{
 	{"rejected", "unknown_shape", "frames of a kind that the venue's sheet does not list"},
 	{"rejected", "unknown_symbol", "frames of an instrument that was not asked for"},
 	{"rejected", "overflow", "numbers that do not fit an exact integer"},
-	{"rejected", "out_of_sync", "frames buffered for a snapshot that never joined them"},
+	{"rejected", "out_of_sync", "frames of a book that no snapshot joined"},
+	{"rejected", "checksum", "frames whose checksum is not that of the book after them"},
 }
 
-var reasonNames = [numReasons]string{"accepted", "malformed", "oversized", "unknown_shape", "unknown_symbol", "overflow", "out_of_sync"}
+var reasonNames = [numReasons]string{"accepted", "malformed", "oversized", "unknown_shape", "unknown_symbol", "overflow", "out_of_sync", "checksum"}
 
 func (r Reason) String() string { return reasonNames[r] }
 

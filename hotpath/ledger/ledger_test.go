@@ -30,6 +30,7 @@ func TestEntriesNameTheCounters(t *testing.T) {
 	reasons := map[Reason]want{
 		Malformed: {"rejected", "malformed"}, Oversized: {"rejected", "oversized"}, UnknownShape: {"rejected", "unknown_shape"},
 		UnknownSymbol: {"rejected", "unknown_symbol"}, Overflow: {"rejected", "overflow"}, OutOfSync: {"rejected", "out_of_sync"},
+		Checksum: {"rejected", "checksum"},
 	}
 	if len(outcomes)+len(reasons) != len(Entries) {
 		t.Fatalf("%d outcomes and %d reasons for %d entries", len(outcomes), len(reasons), len(Entries))

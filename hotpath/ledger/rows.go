@@ -12,11 +12,12 @@ const (
 	Trades
 	Coverage
 	Instruments
+	BookDepth
 	NumTables
 )
 
 // TableNames as in the database.
-var TableNames = [NumTables]string{"book_delta", "book_top", "quotes", "trades", "coverage", "instruments"}
+var TableNames = [NumTables]string{"book_delta", "book_top", "quotes", "trades", "coverage", "instruments", "book_depth"}
 
 // Rows counts the rows of one feed. The owner writes the Feed side, the
 // deliverer the Deliver side.

@@ -77,6 +77,17 @@ func (b *Book) Levels(side event.Side) []Level {
 	return all
 }
 
+// Truncate removes all but the best levels of each side.
+func (b *Book) Truncate(depth int) {
+	for side := event.Bid; side <= event.Ask; side++ {
+		for i, l := range b.Levels(side) {
+			if i >= depth {
+				delete(b.levels(side), l.Px)
+			}
+		}
+	}
+}
+
 // Len is the number of levels of a side.
 func (b *Book) Len(side event.Side) int { return len(b.levels(side)) }
 

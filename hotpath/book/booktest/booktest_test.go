@@ -35,6 +35,10 @@ func TestByHand(t *testing.T) {
 	if b.OffGrid() != 1 || b.Tick != 50 || b.Len(event.Bid) != 3 {
 		t.Errorf("off grid %d, tick %d, bids %d", b.OffGrid(), b.Tick, b.Len(event.Bid))
 	}
+	b.Truncate(1)
+	if b.Len(event.Bid) != 1 || b.Bids[1050] != 100 || b.Len(event.Ask) != 1 || b.Asks[-50] != 400 {
+		t.Errorf("truncated to %v %v", b.Bids, b.Asks)
+	}
 	b.Clear()
 	b.Set(event.Bid, math.MinInt64, 1)
 	if !b.Rescale(0, 0) || b.Rescale(1, 0) || b.Len(event.Bid) != 1 || b.Len(event.Ask) != 0 {
