@@ -44,7 +44,7 @@ var mayImport = map[string][]string{
 	"ilp/schema":        {"ilp/qdb"},
 	"ilp/line":          {"hotpath/event", "hotpath/fixed"},
 	"ilp/line/linetest": {},
-	"ilp/sender":        {"ilp/qdb", "hotpath/event"},
+	"ilp/sender":        {"ilp/qdb", "hotpath/event", "hotpath/ring", "hotpath/task"},
 	"ilp/deliver":       {"ilp/...", "hotpath/..."},
 	"ilp/verify":        {"ilp/...", "hotpath/..."},
 
@@ -79,6 +79,10 @@ var testsMayImport = []string{"hotpath/book/booktest", "ilp/line/linetest", "cmd
 var pure = []string{"hotpath/...", "venues", "venues/feed"}
 
 const impureByDesign = "hotpath/journal"
+
+// stepped packages run in virtual time as well: they start tasks and wait through a
+// task.Sched only.
+var stepped = []string{"ilp/deliver", "ilp/sender"}
 
 const maxFileLines = 600
 
@@ -120,6 +124,50 @@ func TestPurePackages(t *testing.T) {
 			if name == "Now" || name == "Since" || name == "Until" {
 				t.Errorf("%v: %s must not read the clock: time.%s", pos, f.pkg, name)
 			}
+		})
+	}
+}
+
+func TestSteppedPackages(t *testing.T) {
+	real := map[string]string{
+		"time":    "Now Since Until Sleep After AfterFunc Tick NewTimer NewTicker",
+		"context": "WithTimeout WithTimeoutCause WithDeadline WithDeadlineCause AfterFunc",
+		"sync":    "WaitGroup Cond NewCond",
+	}
+	for _, f := range sources(t) {
+		if f.isTest || !matches(stepped, f.pkg) {
+			continue
+		}
+		for pkg, names := range real {
+			f.calls(pkg, func(pos token.Position, name string) {
+				if slices.Contains(strings.Fields(names), name) {
+					t.Errorf("%v: %s must ask its task.Sched, not %s.%s", pos, f.pkg, pkg, name)
+				}
+			})
+		}
+		waits := func(n ast.Node, what string) {
+			t.Errorf("%v: %s must leave tasks and waits to its task.Sched: %s", f.fset.Position(n.Pos()), f.pkg, what)
+		}
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.GoStmt:
+				waits(n, "go")
+			case *ast.SendStmt:
+				waits(n, "a channel that may block")
+			case *ast.UnaryExpr:
+				if n.Op == token.ARROW {
+					waits(n, "a channel that may block")
+				}
+			case *ast.SelectStmt:
+				// With a default it does not wait; what it sends and receives is its own.
+				for _, c := range n.Body.List {
+					if c.(*ast.CommClause).Comm == nil {
+						return false
+					}
+				}
+				waits(n, "select without a default")
+			}
+			return true
 		})
 	}
 }

@@ -9,7 +9,8 @@
 // It must never send a row whose input is not in the journal file (the lane does
 // not show it), never drop a batch that has not been answered with 204, and never
 // block a feed: where QuestDB is slow or away, batches run out, the rings fill,
-// rows are deferred, and the journal is the spool.
+// rows are deferred, and the journal is the spool. It must never wait but through
+// its task.Sched: it runs in virtual time as well.
 //
 // Invariants: a batch is in exactly one place: free, building, at a poster, or
 // finished; stored of a lane never passes a row that is in a batch not yet
@@ -21,19 +22,16 @@ package deliver
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"deeptape/hotpath/event"
 	"deeptape/hotpath/lane"
 	"deeptape/hotpath/ring"
-	"deeptape/ilp/line"
+	"deeptape/hotpath/task"
 	"deeptape/ilp/qdb"
+	"deeptape/ilp/sender"
 )
 
 // Source derives the rows of one feed again.
@@ -61,10 +59,17 @@ type Options struct {
 	// server that comes back may be another, without our tables or with others. It
 	// must bear to be called from several goroutines.
 	Prepare    func(context.Context) error
-	Quarantine string // directory for refused rows; made when needed
+	Quarantine string // directory for refused rows
+	// Append adds a text to the end of a file; it makes the file and its directory
+	// where they are missing. Both posters may be at it. nil: on the machine's disk.
+	Append func(name string, text []byte) error
+	// OpenLowRate makes the client for coverage, instruments and counters; nil for
+	// QuestDB's own.
+	OpenLowRate func() (LowRate, error)
 	// Counters gives rows for capture_stats every ten seconds; nil for none.
 	Counters func() []Stat
 	NowNs    func() int64
+	Sched    task.Sched // nil: the machine's
 	Log      *slog.Logger
 }
 
@@ -74,17 +79,21 @@ type Deliverer struct {
 	bell  *ring.Doorbell
 	lanes []*laneState
 	clock func() int64
+	sched task.Sched
 
 	building [numBulk]*batch
 	free     []*batch
 	posters  []*poster
-	finished chan *batch
+	work     queue[*batch] // for the posters
+	finished queue[*batch]
 	out      int // batches at posters
 	unacked  map[*batch]struct{}
 	slow     *lowRate
 	lost     atomic.Uint64 // connections, and 1 at the start
 	prepared atomic.Uint64 // value of lost for which Prepare has succeeded
-	ready    chan struct{} // closed once Prepare has returned nil
+	ready    atomic.Bool   // Prepare has returned nil
+
+	watchBell *ring.Doorbell
 
 	watchEvery, retryMin time.Duration // fields for tests
 
@@ -116,17 +125,6 @@ type laneState struct {
 	skip      int    // and so many of that input's
 }
 
-// directory maps the instrument numbers of records to instruments. It learns them
-// from RowInst records, which stand before every other row of an instrument.
-type directory []*line.Inst
-
-func (d *directory) put(i uint32, inst *line.Inst) {
-	for len(*d) <= int(i) {
-		*d = append(*d, nil)
-	}
-	(*d)[i] = inst
-}
-
 // New makes a deliverer for lanes, which wake it by bell.
 func New(opt Options, bell *ring.Doorbell, lanes []*lane.Lane) *Deliverer {
 	if opt.FlushRows == 0 {
@@ -138,7 +136,17 @@ func New(opt Options, bell *ring.Doorbell, lanes []*lane.Lane) *Deliverer {
 	if opt.Batches == 0 {
 		opt.Batches = 10
 	}
-	d := &Deliverer{opt: opt, bell: bell, clock: opt.NowNs, finished: make(chan *batch, opt.Batches), unacked: map[*batch]struct{}{}, ready: make(chan struct{}), watchEvery: watchEvery, retryMin: retryMin}
+	if opt.Sched == nil {
+		opt.Sched = task.Real{}
+	}
+	if opt.Append == nil {
+		opt.Append = appendFile
+	}
+	if opt.OpenLowRate == nil {
+		opt.OpenLowRate = func() (LowRate, error) { return sender.OpenLowRate(opt.DB) }
+	}
+	d := &Deliverer{opt: opt, bell: bell, clock: opt.NowNs, sched: opt.Sched, unacked: map[*batch]struct{}{}, watchBell: opt.Sched.NewDoorbell(), watchEvery: watchEvery, retryMin: retryMin}
+	d.finished.bells = []*ring.Doorbell{bell}
 	d.lost.Store(1)
 	for i, l := range lanes {
 		d.lanes = append(d.lanes, &laneState{l: l, index: i, encoded: l.Acked(), stored: l.Acked()})
@@ -149,30 +157,34 @@ func New(opt Options, bell *ring.Doorbell, lanes []*lane.Lane) *Deliverer {
 	for t := range d.building {
 		d.building[t] = d.takeBatch(bulkTable(t))
 	}
-	work := make(chan *batch, opt.Batches)
 	for _, s := range []origin{fromPoster1, fromPoster2} {
-		d.posters = append(d.posters, newPoster(d, s, work))
+		p := newPoster(d, s)
+		d.posters = append(d.posters, p)
+		d.work.bells = append(d.work.bells, p.bell)
 	}
 	d.slow = newLowRate(d)
 	return d
 }
 
 // Run delivers until Stop has been called and every row is acknowledged, or ctx
-// ends. The error names what was left behind. All of its goroutines have ended
-// when it returns.
+// ends. The error names what was left behind. All of its tasks have ended when it
+// returns.
 func (d *Deliverer) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	wg.Go(func() { d.prepare(ctx) })
-	for _, p := range d.posters {
-		wg.Go(func() { p.run(ctx) })
+	keep := d.sched.AfterFunc(ctx, d.ringAll)
+	tasks := task.NewGroup(d.sched)
+	tasks.Go("prepare", func() { d.prepare(ctx) })
+	for i, p := range d.posters {
+		tasks.Go(fmt.Sprint("poster ", i+1), func() { p.run(ctx) })
 	}
-	wg.Go(func() { d.slow.run(ctx) })
-	wg.Go(func() { d.watch(ctx) })
-	defer wg.Wait()
-	defer close(d.slow.work)
-	defer close(d.posters[0].work)
-	defer cancel() // also after a failed step, when nobody else would
+	tasks.Go("low rate", func() { d.slow.run(ctx) })
+	tasks.Go("watch", func() { d.watch(ctx) })
+	defer func() {
+		keep()
+		cancel() // also after a failed step, when nobody else would
+		d.ringAll()
+		tasks.Wait()
+	}()
 	for {
 		worked, err := d.step()
 		if err != nil {
@@ -202,8 +214,19 @@ func (d *Deliverer) Run(ctx context.Context) error {
 // prepare calls Prepare until it succeeds.
 func (d *Deliverer) prepare(ctx context.Context) {
 	if d.prepareAs(ctx, fromPrepare) {
-		close(d.ready)
+		d.ready.Store(true)
+		d.ringAll()
 	}
+}
+
+// ringAll makes every task look again.
+func (d *Deliverer) ringAll() {
+	d.bell.Ring()
+	for _, p := range d.posters {
+		p.bell.Ring()
+	}
+	d.slow.bell.Ring()
+	d.watchBell.Ring()
 }
 
 // prepareAs calls Prepare until it succeeds, if any connection has been lost since
@@ -226,20 +249,16 @@ func (d *Deliverer) prepareAs(ctx context.Context, s origin) bool {
 		if ctx.Err() == nil && d.Health.set(s, err.Error(), d.clock()) {
 			d.opt.Log.Warn("QuestDB is not ready; the journal keeps the rows", "reason", err)
 		}
-		if !sleep(ctx, wait) {
+		if !d.sched.Sleep(ctx, wait) {
 			return false
 		}
 	}
 }
 
 // waitReady says whether the database has become ready before ctx ended.
-func (d *Deliverer) waitReady(ctx context.Context) bool {
-	select {
-	case <-d.ready:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+func (d *Deliverer) waitReady(ctx context.Context, bell *ring.Doorbell) bool {
+	task.WaitFor(bell, func() bool { return d.ready.Load() || ctx.Err() != nil })
+	return d.ready.Load()
 }
 
 // Stop makes Run return once everything that the lanes hold is acknowledged. The
@@ -285,16 +304,15 @@ func (d *Deliverer) step() (worked bool, err error) {
 // collect takes finished batches back.
 func (d *Deliverer) collect() (worked bool) {
 	for {
-		select {
-		case b := <-d.finished:
-			d.out--
-			delete(d.unacked, b)
-			d.finish(b)
-			d.free = append(d.free, b)
-			worked = true
-		default:
+		b, ok := d.finished.take()
+		if !ok {
 			return worked
 		}
+		d.out--
+		delete(d.unacked, b)
+		d.finish(b)
+		d.free = append(d.free, b)
+		worked = true
 	}
 }
 
@@ -327,117 +345,7 @@ func (d *Deliverer) dispatch(t int) {
 	d.building[t] = d.takeBatch(bulkTable(t))
 	d.unacked[b] = struct{}{}
 	d.out++
-	d.posters[0].work <- b // has room for every batch that exists
-}
-
-// lanePassRecords bounds what one lane may have encoded before the others' turn.
-const lanePassRecords = 256
-
-// take encodes what a lane has, and publishes what it took as a whole.
-func (d *Deliverer) take(ls *laneState) (worked bool, err error) {
-	if ls.source != nil {
-		worked, err = d.catchUp(ls)
-	} else {
-		worked, err = d.takeLive(ls)
-	}
-	if worked {
-		ls.l.Rows.Deliver().Publish()
-	}
-	return worked, err
-}
-
-func (d *Deliverer) takeLive(ls *laneState) (worked bool, err error) {
-	// Read before the ring: what is derived by now and not in the ring after
-	// this pass was never in it.
-	derived := min(ls.l.Derived(), ls.l.Written())
-	all := false
-	for range lanePassRecords {
-		if !d.roomForAny() {
-			return worked, nil
-		}
-		rec := ls.l.Peek()
-		if all = rec == nil; all {
-			break
-		}
-		pos := event.RecordPos(rec)
-		if err := d.encode(ls, &ls.dir, rec); err != nil {
-			return worked, err
-		}
-		ls.l.Release()
-		ls.encoded = max(ls.encoded, pos-1)
-		worked = true
-	}
-	if from, skip, ok := ls.l.Episode(); ok {
-		source, err := d.opt.Derive(ls.l.Feed, from)
-		if err != nil {
-			return worked, fmt.Errorf("cannot derive deferred rows of feed %d: %w", ls.l.Feed, err)
-		}
-		ls.source, ls.sourceDir, ls.skipTo, ls.skip = source, nil, from, skip
-		ls.encoded = max(ls.encoded, from-1)
-		d.Stats.CatchUps.Add(1)
-		d.opt.Log.Info("catching up from the journal", "feed", ls.l.Feed, "from_input", from)
-		return true, nil
-	}
-	// What is left in the ring, if anything, is of later inputs: it may stay there
-	// for long while the journal takes nothing.
-	if all && !ls.l.Deferring() {
-		ls.encoded = max(ls.encoded, derived)
-	}
-	return worked, nil
-}
-
-// catchUp takes derived rows until the point from which the ring has them.
-func (d *Deliverer) catchUp(ls *laneState) (worked bool, err error) {
-	for range lanePassRecords {
-		if !d.roomForAny() {
-			return worked, nil
-		}
-		if ls.held == nil {
-			ls.held, err = ls.source.Next()
-			if errors.Is(err, io.EOF) {
-				ls.encoded = max(ls.encoded, min(ls.source.Pos(), ls.l.Derived()))
-				if !ls.l.CaughtUp(ls.source.Pos()) {
-					return worked, nil
-				}
-				d.goLive(ls)
-				return true, nil
-			}
-			if err != nil {
-				return worked, fmt.Errorf("cannot derive deferred rows of feed %d: %w", ls.l.Feed, err)
-			}
-		}
-		pos := event.RecordPos(ls.held)
-		switch {
-		case pos < ls.skipTo:
-			err = d.learn(&ls.sourceDir, ls.held)
-		case pos == ls.skipTo && ls.skip > 0:
-			ls.skip--
-			err = d.learn(&ls.sourceDir, ls.held)
-		default:
-			ls.encoded = max(ls.encoded, pos-1)
-			switch ls.l.Turn(pos) {
-			case lane.NotYet:
-				return worked, nil
-			case lane.Live:
-				d.goLive(ls)
-				return true, nil
-			}
-			err = d.encode(ls, &ls.sourceDir, ls.held)
-		}
-		if err != nil {
-			return worked, err
-		}
-		ls.held, worked = nil, true
-	}
-	return worked, nil
-}
-
-// goLive ends a catch-up. The derivation knows every instrument up to here; the
-// ring never had the instruments of the inputs that were deferred.
-func (d *Deliverer) goLive(ls *laneState) {
-	ls.source.Close()
-	d.opt.Log.Info("caught up", "feed", ls.l.Feed, "to_input", ls.encoded)
-	ls.dir, ls.source, ls.sourceDir, ls.held = ls.sourceDir, nil, nil, nil
+	d.work.put(b)
 }
 
 // roomForAny: a record may go to any table, so every table needs a batch.
@@ -518,67 +426,4 @@ type LeftBehindError struct{ Inputs uint64 }
 
 func (e *LeftBehindError) Error() string {
 	return fmt.Sprintf("rows of %d inputs are not in QuestDB yet; the journal keeps them: the next capture delivers them, or `deeptape replay`", e.Inputs)
-}
-
-// encode appends a record's rows to their batch.
-func (d *Deliverer) encode(ls *laneState, dir *directory, rec []byte) error {
-	var h event.Head
-	h.Get(rec)
-	var t bulkTable
-	switch h.Kind {
-	case event.RowBook:
-		t = bulkBook
-	case event.RowTop:
-		t = bulkTop
-	case event.RowQuote:
-		t = bulkQuotes
-	case event.RowTrade:
-		t = bulkTrades
-	case event.RowInst:
-		if err := d.learn(dir, rec); err != nil {
-			return err
-		}
-		return d.slow.instrument(ls, rec)
-	case event.RowCoverage:
-		d.slow.coverage(ls, (*dir)[h.Inst], rec)
-		return nil
-	default:
-		return fmt.Errorf("BUG: row record of kind %d", h.Kind)
-	}
-	b := d.building[t]
-	rows := 0
-	inst := (*dir)[h.Inst]
-	switch t {
-	case bulkBook:
-		b.body, rows = line.AppendBook(b.body, inst, rec)
-	case bulkTop:
-		b.body, rows = line.AppendTop(b.body, inst, rec)
-	case bulkQuotes:
-		b.body, rows = line.AppendQuote(b.body, inst, rec)
-	case bulkTrades:
-		b.body, rows = line.AppendTrade(b.body, inst, rec)
-	}
-	b.add(ls.index, h.Pos, rows, d.clock())
-	ls.l.Rows.Deliver().Take(t.ledger(), rows, ls.source != nil)
-	d.Stats.InFlightRows.Add(int64(rows))
-	return nil
-}
-
-// learn takes an instrument from a RowInst record; other records are passed over.
-func (d *Deliverer) learn(dir *directory, rec []byte) error {
-	var h event.Head
-	h.Get(rec)
-	if h.Kind != event.RowInst {
-		return nil
-	}
-	inst, err := event.InstrumentOf(rec)
-	if err != nil {
-		return err
-	}
-	l, err := line.NewInst(inst.Venue, inst.Symbol)
-	if err != nil {
-		return err
-	}
-	dir.put(h.Inst, l)
-	return nil
 }

@@ -175,6 +175,64 @@ func TestPoison(t *testing.T) {
 	}
 }
 
+// So it is with rows of coverage and instruments: none keeps the others waiting, and
+// the ledger knows them.
+func TestPoisonLowRate(t *testing.T) {
+	for name, noLine := range map[string]bool{"named": false, "not named": true} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, 18, rigOptions{feeds: 2, inputs: 600, lane: smallLane})
+			r.db.noLine = noLine
+			// Every fifth record's row, and all states of it.
+			low := map[ledger.Table]bool{ledger.Coverage: true, ledger.Instruments: true}
+			seen := 0
+			each := func(visit func(feed int, rec testRecord)) {
+				for i, f := range r.feeds {
+					for _, recs := range f.inputs {
+						for _, rec := range recs {
+							if low[rec.table] {
+								visit(i, rec)
+							}
+						}
+					}
+				}
+			}
+			each(func(_ int, rec testRecord) {
+				if seen++; seen%5 == 0 {
+					r.db.poison[rec.rows[0].key] = true
+				}
+			})
+			var want [2][ledger.NumTables]uint64 // records
+			each(func(feed int, rec testRecord) {
+				if r.db.poison[rec.rows[0].key] {
+					want[feed][rec.table]++
+				}
+			})
+			r.run(0, false)
+			for i, f := range r.feeds {
+				for table, c := range f.l.Rows.Read() {
+					if c.Quarantined != want[i][table] {
+						t.Errorf("feed %d, %s: %d records in quarantine, want %d", i, ledger.TableNames[table], c.Quarantined, want[i][table])
+					}
+				}
+			}
+			for _, table := range []string{"coverage", "instruments"} {
+				text, err := os.ReadFile(filepath.Join(r.dir, table+".ilp"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for k := range r.db.poison {
+					if k.table == table && !strings.Contains(string(text), fmt.Sprintf("out bounds of column type: SHORT\n%s,venue=sim,symbol=%s,", table, k.symbol)) {
+						t.Errorf("%+v is not in quarantine", k)
+					}
+				}
+			}
+			if text, _ := r.d.Health.Trouble(); text != "" {
+				t.Errorf("trouble at the end: %s", text)
+			}
+		})
+	}
+}
+
 // A batch that is too large for the server is cut.
 func TestTooLarge(t *testing.T) {
 	r := newRig(t, 8, rigOptions{feeds: 1, inputs: 500, lane: smallLane})
@@ -351,8 +409,8 @@ func TestCoverageBounded(t *testing.T) {
 		if i > 1_000_000 {
 			t.Fatalf("stuck with %d pending", len(d.slow.order))
 		}
-		if d.slow.sent != nil && len(d.slow.work) > 0 {
-			d.slow.done <- <-d.slow.work
+		if p, ok := d.slow.work.take(); ok {
+			d.slow.done.put(p)
 		}
 		d.slow.nextNs = 0
 		if _, err := d.step(); err != nil {
@@ -549,8 +607,6 @@ func TestFailingStep(t *testing.T) {
 	for range 1000 {
 		r.d.free = append(r.d.free, newBatch(1))
 	}
-	r.d.finished, r.d.posters[0].work = make(chan *batch, 2000), make(chan *batch, 2000)
-	r.d.posters[1].work = r.d.posters[0].work
 	delivered := make(chan error, 1)
 	go func() { delivered <- r.d.Run(context.Background()) }()
 	r.feeds[0].run(1, r.bell, 0)

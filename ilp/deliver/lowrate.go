@@ -8,18 +8,31 @@ import (
 
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/ledger"
+	"deeptape/hotpath/ring"
 	"deeptape/ilp/line"
 	"deeptape/ilp/qdb"
 	"deeptape/ilp/sender"
 )
+
+// LowRate is what takes the tables that see a few rows a second: sender.LowRate, or
+// one of a simulated QuestDB. What is added is pending until Flush has returned nil,
+// or the *sender.RefusedError that names it. One task calls it.
+type LowRate interface {
+	Coverage(agent, venue, symbol string, c event.Coverage)
+	Instrument(ts int64, i event.Instrument) error
+	Stat(ts int64, venue, connection, counter string, value int64)
+	Flush(ctx context.Context) error
+	Close() error
+}
 
 // lowRate brings coverage, instruments and counters into QuestDB through the
 // official client. Coverage of an instant is held back until the rows up to it
 // are stored: what is called verified is in the database.
 type lowRate struct {
 	d       *Deliverer
-	work    chan *parcel
-	done    chan *parcel
+	bell    *ring.Doorbell // of run
+	work    queue[*parcel]
+	done    queue[*parcel]
 	sent    *parcel // that run has, or nil
 	nextNs  int64
 	statsNs int64
@@ -74,6 +87,7 @@ func (p *pendingCoverage) settle() {
 type parcel struct {
 	coverage    []coverageRow
 	instruments []instrumentRow
+	put         int // instruments that the client has, or has refused
 	stats       []Stat
 	lanes       []parcelLane
 }
@@ -82,18 +96,21 @@ type parcel struct {
 type parcelLane struct {
 	low                   uint64 // see lowRate.low
 	coverage, instruments int    // records
-	refused               int    // instruments that the client would not take
+	// Of them, those that are in quarantine.
+	refusedCoverage, refusedInstruments int
 }
 
 type coverageRow struct {
+	lane, records int
 	venue, symbol string
 	c             event.Coverage
 }
 
 type instrumentRow struct {
-	lane int
-	ts   int64
-	inst event.Instrument
+	lane    int
+	ts      int64
+	inst    event.Instrument
+	refused bool
 }
 
 // Stat is a row of capture_stats.
@@ -113,7 +130,9 @@ const (
 )
 
 func newLowRate(d *Deliverer) *lowRate {
-	l := &lowRate{d: d, work: make(chan *parcel, 1), done: make(chan *parcel, 1), pending: map[coverageKey]*pendingCoverage{}, low: make([]uint64, len(d.lanes))}
+	l := &lowRate{d: d, bell: d.sched.NewDoorbell(), pending: map[coverageKey]*pendingCoverage{}, low: make([]uint64, len(d.lanes))}
+	l.work.bells = []*ring.Doorbell{l.bell}
+	l.done.bells = []*ring.Doorbell{d.bell}
 	l.parcel = l.newParcel()
 	return l
 }
@@ -157,7 +176,7 @@ func (l *lowRate) instrument(ls *laneState, rec []byte) error {
 	}
 	var h event.Head
 	h.Get(rec)
-	l.parcel.instruments = append(l.parcel.instruments, instrumentRow{ls.index, h.Ts, inst})
+	l.parcel.instruments = append(l.parcel.instruments, instrumentRow{lane: ls.index, ts: h.Ts, inst: inst})
 	l.parcel.lanes[ls.index].instruments++
 	lower(&l.parcel.lanes[ls.index].low, h.Pos)
 	lower(&l.low[ls.index], h.Pos)
@@ -187,16 +206,14 @@ func (l *lowRate) coverage(ls *laneState, inst *line.Inst, rec []byte) {
 }
 
 func (l *lowRate) step(now int64) (worked bool) {
-	select {
-	case p := <-l.done:
+	if p, ok := l.done.take(); ok {
 		for i, n := range p.lanes {
 			rows := l.d.lanes[i].l.Rows.Deliver()
-			rows.Ack(ledger.Coverage, n.coverage, 0)
-			rows.Ack(ledger.Instruments, n.instruments-n.refused, n.refused)
+			rows.Ack(ledger.Coverage, n.coverage-n.refusedCoverage, n.refusedCoverage)
+			rows.Ack(ledger.Instruments, n.instruments-n.refusedInstruments, n.refusedInstruments)
 			rows.Publish()
 		}
 		l.sent, worked = nil, true
-	default:
 	}
 	if l.sent != nil || now < l.nextNs && !l.d.stopping.Load() {
 		return worked
@@ -212,7 +229,7 @@ func (l *lowRate) step(now int64) (worked bool) {
 	}
 	l.sent = l.parcel
 	l.parcel = l.newParcel()
-	l.work <- l.sent
+	l.work.put(l.sent)
 	return true
 }
 
@@ -224,7 +241,7 @@ func (l *lowRate) fill() {
 		p := l.pending[key]
 		p.settle()
 		if p.ready.records > 0 {
-			l.parcel.coverage = append(l.parcel.coverage, coverageRow{key.venue, key.symbol, p.ready.c})
+			l.parcel.coverage = append(l.parcel.coverage, coverageRow{p.lane.index, p.ready.records, key.venue, key.symbol, p.ready.c})
 			share := &l.parcel.lanes[p.lane.index]
 			share.coverage += p.ready.records
 			lower(&share.low, p.ready.low)
@@ -244,26 +261,31 @@ func (l *lowRate) idle() bool {
 	return l.sent == nil && len(l.order) == 0 && l.parcel.empty()
 }
 
-// run is the goroutine that owns the client.
+// run is the task that owns the client.
 func (l *lowRate) run(ctx context.Context) {
-	if !l.d.waitReady(ctx) {
+	if !l.d.waitReady(ctx, l.bell) {
 		return
 	}
-	var client *sender.LowRate
+	var client LowRate
 	defer func() {
 		if client != nil {
 			client.Close()
 		}
 	}()
-	for p := range l.work {
+	for {
+		p, ok := l.work.await(ctx, l.bell)
+		if !ok {
+			return
+		}
 		wait := l.d.retryMin
+		var refused []sender.RefusedRow // not yet in quarantine
 		for sent := false; ; wait = min(2*wait, retryMax) {
 			if !l.d.prepareAs(ctx, fromLowRate) {
 				return
 			}
 			var err error
 			if client == nil {
-				client, err = sender.OpenLowRate(l.d.opt.DB)
+				client, err = l.d.opt.OpenLowRate()
 			}
 			if err == nil && !sent {
 				err = l.put(client, p)
@@ -271,6 +293,16 @@ func (l *lowRate) run(ctx context.Context) {
 			}
 			if err == nil {
 				err = client.Flush(ctx)
+			}
+			var some *sender.RefusedError
+			if errors.As(err, &some) {
+				refused, err = append(refused, some.Rows...), some.Err
+			}
+			for err == nil && len(refused) > 0 {
+				if err = l.d.quarantine(refused[0].Table, refused[0].Reason, refused[0].Text); err == nil {
+					p.refuse(&refused[0])
+					refused = refused[1:]
+				}
 			}
 			if err == nil {
 				break
@@ -283,31 +315,49 @@ func (l *lowRate) run(ctx context.Context) {
 			if errors.Is(err, qdb.ErrUnreachable) {
 				l.d.lost.Add(1)
 			}
-			if !sleep(ctx, wait) {
+			if !l.d.sched.Sleep(ctx, wait) {
 				return
 			}
 		}
 		if l.d.Health.set(fromLowRate, "", l.d.clock()) {
 			l.d.opt.Log.Info("QuestDB takes coverage again")
 		}
-		l.done <- p
-		l.d.bell.Ring()
+		l.done.put(p)
+	}
+}
+
+// refuse notes that a row is in quarantine and not in the database.
+func (p *parcel) refuse(r *sender.RefusedRow) {
+	switch r.Table {
+	case "coverage":
+		for _, row := range p.coverage {
+			if row.c.Ts == r.Ts && row.venue == r.Venue && row.symbol == r.Symbol && row.c.Stream == r.Stream {
+				p.lanes[row.lane].refusedCoverage += row.records
+			}
+		}
+	case "instruments":
+		for i := range p.instruments { // of the same key, all are one row
+			if row := &p.instruments[i]; !row.refused && row.ts == r.Ts && row.inst.Venue == r.Venue && row.inst.Symbol == r.Symbol {
+				row.refused = true
+				p.lanes[row.lane].refusedInstruments++
+			}
+		}
 	}
 }
 
 // put hands a parcel to the client, which keeps it until it is stored. The error
 // is that of a quarantine that cannot be written; put may then be called again.
-func (l *lowRate) put(client *sender.LowRate, p *parcel) error {
-	for len(p.instruments) > 0 {
-		i := &p.instruments[0]
+func (l *lowRate) put(client LowRate, p *parcel) error {
+	for ; p.put < len(p.instruments); p.put++ {
+		i := &p.instruments[p.put]
 		if err := client.Instrument(i.ts, i.inst); err != nil {
 			text, _ := json.Marshal(i.inst) // strings and small integers always marshal
 			if err := l.d.quarantine("instruments", err.Error(), append(text, '\n')); err != nil {
 				return err
 			}
-			p.lanes[i.lane].refused++
+			i.refused = true
+			p.lanes[i.lane].refusedInstruments++
 		}
-		p.instruments = p.instruments[1:]
 	}
 	for i := range p.coverage {
 		client.Coverage(l.d.opt.Agent, p.coverage[i].venue, p.coverage[i].symbol, p.coverage[i].c)

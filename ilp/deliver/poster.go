@@ -3,11 +3,13 @@ package deliver
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
+	"deeptape/hotpath/ring"
 	"deeptape/ilp/sender"
 )
 
@@ -15,12 +17,12 @@ import (
 type poster struct {
 	d      *Deliverer
 	sender *sender.Sender
-	work   chan *batch
+	bell   *ring.Doorbell
 	from   origin
 }
 
-func newPoster(d *Deliverer, s origin, work chan *batch) *poster {
-	return &poster{d: d, sender: sender.New(d.opt.DB), work: work, from: s}
+func newPoster(d *Deliverer, s origin) *poster {
+	return &poster{d: d, sender: sender.New(d.opt.DB, d.sched), bell: d.sched.NewDoorbell(), from: s}
 }
 
 const (
@@ -31,22 +33,22 @@ const (
 
 func (p *poster) run(ctx context.Context) {
 	defer p.sender.Close()
-	if !p.d.waitReady(ctx) {
+	if !p.d.waitReady(ctx, p.bell) {
 		return
 	}
-	for b := range p.work {
-		if !p.deliver(ctx, b) {
+	for {
+		b, ok := p.d.work.await(ctx, p.bell)
+		if !ok || !p.deliver(ctx, b) {
 			return // the process ends; the journal still has the rows
 		}
-		p.d.finished <- b
-		p.d.bell.Ring()
+		p.d.finished.put(b)
 	}
 }
 
 // deliver posts the same bytes until QuestDB has answered for them. A batch that
 // it refuses because of what is in it is taken apart: around the row that the
-// refusal names, or else into halves, until the bad rows stand alone. They go into
-// quarantine; their neighbours are stored.
+// refusal names, or else into halves, until the bad rows are refused alone. They go
+// into quarantine; their neighbours are stored.
 func (p *poster) deliver(ctx context.Context, b *batch) bool {
 	wait := p.d.retryMin
 	var ends []int
@@ -73,26 +75,23 @@ func (p *poster) deliver(ctx context.Context, b *batch) bool {
 			if ends == nil {
 				ends = b.rowEnds()
 			}
-			rows := s.hi - s.lo
-			named := res.Line >= 1 && res.Line <= rows
-			if rows > 1 && !named {
-				middle := s.lo + rows/2
-				spans = append(spans[:len(spans)-1], span{middle, s.hi}, span{s.lo, middle})
-				continue
-			}
-			bad := s.lo
-			if named {
-				bad += res.Line - 1
-			}
-			err := p.d.quarantine(bulkNames[b.table], res.Reason, b.bytes(span{bad, bad + 1}, ends))
-			if err == nil {
-				b.refusedOf[b.laneOf(bad)]++
+			if rows := s.hi - s.lo; rows > 1 {
+				apart := []span{{s.lo + rows/2, s.hi}, {s.lo, s.lo + rows/2}}
+				if bad := s.lo + res.Line - 1; res.Line >= 1 && res.Line <= rows {
+					apart = []span{{bad + 1, s.hi}, {s.lo, bad}, {bad, bad + 1}}
+				}
 				spans = spans[:len(spans)-1]
-				for _, rest := range []span{{bad + 1, s.hi}, {s.lo, bad}} {
-					if rest.lo < rest.hi {
-						spans = append(spans, rest)
+				for _, part := range apart {
+					if part.lo < part.hi {
+						spans = append(spans, part)
 					}
 				}
+				continue
+			}
+			err := p.d.quarantine(bulkNames[b.table], res.Reason, b.bytes(s, ends))
+			if err == nil {
+				b.refusedOf[b.laneOf(s.lo)]++
+				spans = spans[:len(spans)-1]
 				continue
 			}
 			p.d.trouble(p.from, err.Error())
@@ -105,7 +104,7 @@ func (p *poster) deliver(ctx context.Context, b *batch) bool {
 			p.d.lost.Add(1)
 		}
 		p.d.Stats.Retries.Add(1)
-		if !sleep(ctx, wait) {
+		if !p.d.sched.Sleep(ctx, wait) {
 			return false
 		}
 		wait = min(2*wait, retryMax)
@@ -143,37 +142,28 @@ func troubleOf(b *batch, res *sender.Outcome) string {
 	return text
 }
 
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
-}
-
 // quarantine writes a row that QuestDB will never take to the table's file, with
-// the reason before it. Any goroutine.
+// the reason before it. Any task.
 func (d *Deliverer) quarantine(table, reason string, row []byte) error {
-	if err := os.MkdirAll(d.opt.Quarantine, 0o755); err != nil {
-		return fmt.Errorf("cannot make the quarantine %q: %w", d.opt.Quarantine, err)
-	}
 	name := filepath.Join(d.opt.Quarantine, table+".ilp")
 	text := fmt.Appendf(nil, "# %s refused: %s\n", time.Unix(0, d.clock()).UTC().Format(time.RFC3339Nano), bytes.Join(bytes.Fields([]byte(reason)), []byte(" ")))
 	text = append(text, row...)
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
-	if err == nil {
-		_, err = f.Write(text) // at once: both posters may be at it
-		if err2 := f.Close(); err == nil {
-			err = err2
-		}
-	}
-	if err != nil {
+	if err := d.opt.Append(name, text); err != nil {
 		return fmt.Errorf("cannot put a refused row into quarantine %q: %w", name, err)
 	}
 	d.Stats.Quarantined.Add(1)
 	d.opt.Log.Error("QuestDB refused a row; it is in quarantine", "file", name, "reason", reason)
 	return nil
+}
+
+func appendFile(name string, text []byte) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text) // at once: both posters may be at it
+	return errors.Join(err, f.Close())
 }

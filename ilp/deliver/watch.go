@@ -16,13 +16,13 @@ const watchEvery = 2 * time.Second
 // watch asks QuestDB whether it applies what it has acknowledged: a table that is
 // suspended, after a full disk, still answers 204 and shows nothing.
 func (d *Deliverer) watch(ctx context.Context) {
-	if !d.waitReady(ctx) {
+	if !d.waitReady(ctx, d.watchBell) {
 		return
 	}
 	db := qdb.Open(d.opt.DB)
 	defer db.Close()
 	for {
-		if text, lag, err := walState(ctx, db); err == nil {
+		if text, lag, err := d.walState(ctx, db); err == nil {
 			d.Stats.LagTxns.Store(lag)
 			if d.Health.set(fromWAL, text, d.clock()) {
 				if text != "" {
@@ -35,7 +35,7 @@ func (d *Deliverer) watch(ctx context.Context) {
 			// That nobody answers is the posters' to tell.
 			d.Health.set(fromWAL, "cannot tell whether tables are suspended: "+err.Error(), d.clock())
 		}
-		if !sleep(ctx, d.watchEvery) {
+		if !d.sched.Sleep(ctx, d.watchEvery) {
 			return
 		}
 	}
@@ -43,8 +43,8 @@ func (d *Deliverer) watch(ctx context.Context) {
 
 // walState names the suspended ones of our tables, with what heals them, and
 // counts the transactions that are not yet visible.
-func walState(ctx context.Context, db *qdb.DB) (trouble string, lagTxns int64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+func (d *Deliverer) walState(ctx context.Context, db *qdb.DB) (trouble string, lagTxns int64, err error) {
+	ctx, cancel := d.sched.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	r, err := db.Query(ctx, "SELECT name, suspended, writerTxn, sequencerTxn, errorMessage FROM wal_tables()")
 	if err != nil {

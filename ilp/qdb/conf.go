@@ -25,6 +25,10 @@ type Conf struct {
 	Token          string
 	RequestTimeout time.Duration // 0: the caller's own
 
+	// Transport carries the requests; nil for connections of our own. It is not in
+	// the configuration string: a simulated QuestDB comes in here.
+	Transport http.RoundTripper
+
 	// Ignored are the keys that QuestDB's clients know and that mean nothing here:
 	// batches, buffers and retries are the agent's own. Sorted. A caller may warn.
 	Ignored []string
@@ -242,6 +246,14 @@ func (c Conf) Authorize(r *http.Request) {
 	case c.Username != "":
 		r.SetBasicAuth(c.Username, c.Password)
 	}
+}
+
+// RoundTripper is Transport, or else what NewTransport makes.
+func (c Conf) RoundTripper(conns int) http.RoundTripper {
+	if c.Transport != nil {
+		return c.Transport
+	}
+	return c.NewTransport(conns)
 }
 
 // NewTransport makes a transport of at most conns connections to QuestDB. It

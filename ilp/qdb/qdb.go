@@ -45,7 +45,7 @@ type DB struct {
 
 // Open makes a DB. Nothing is sent before the first call.
 func Open(conf Conf) *DB {
-	return &DB{conf: conf, client: &http.Client{Transport: conf.NewTransport(4)}}
+	return &DB{conf: conf, client: &http.Client{Transport: conf.RoundTripper(4)}}
 }
 
 // Close drops the idle connections. Calls that are under way end by themselves.

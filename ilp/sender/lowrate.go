@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -25,9 +24,9 @@ const maxPendingStats = 20_000
 // kept here, and written to it anew, until a flush has returned nil. A LowRate
 // belongs to one goroutine.
 //
-// Invariant: a row leaves pending only after QuestDB has stored it, or, for a row
-// of coverage or instruments, when a later row of the same key takes its place.
-// Rows of one table leave together.
+// Invariant: a row leaves pending only after QuestDB has stored it, or has refused it
+// alone, or, for a row of coverage or instruments, when a later row of the same key
+// takes its place. Rows of one table leave together.
 type LowRate struct {
 	conf   qdb.Conf
 	client questdb.LineSender
@@ -161,58 +160,38 @@ func (l *LowRate) Pending() int { return len(l.coverage) + len(l.instruments) + 
 // Flush sends all pending rows, one request per table, and forgets the rows of
 // each table that QuestDB has acknowledged. The rows of a table that failed stay,
 // and the next Flush sends them again. The error names the tables; it is
-// errors.Is(err, qdb.ErrUnreachable) if there was no answer.
+// errors.Is(err, qdb.ErrUnreachable) if there was no answer. Rows that QuestDB
+// refuses for what is in them are forgotten too, and named by a *RefusedError.
 func (l *LowRate) Flush(ctx context.Context) error {
+	var refused []RefusedRow
 	var failed []error
-	if n := len(l.instruments); n > 0 {
-		if err := l.send(ctx, "instruments", n, l.writeInstrument); err != nil {
+	for _, t := range []struct {
+		name   string
+		rows   int
+		write  func(i int) (ts int64)
+		key    func(i int) RefusedRow
+		stored func()
+	}{
+		{"instruments", len(l.instruments), l.writeInstrument, l.instrumentKey, func() { l.instruments = l.instruments[:0]; clear(l.instrumentAt) }},
+		{"coverage", len(l.coverage), l.writeCoverage, l.coverageKey, func() { l.coverage = l.coverage[:0]; clear(l.coverageAt) }},
+		{"capture_stats", len(l.stats), l.writeStat, l.statKey, func() { l.stats = l.stats[:0] }},
+	} {
+		bad, err := l.send(ctx, t.name, t.rows, t.write)
+		if err != nil {
 			failed = append(failed, err)
-		} else {
-			l.instruments = l.instruments[:0]
-			clear(l.instrumentAt)
+			continue
 		}
+		for _, b := range bad {
+			row := t.key(b.row)
+			row.Table, row.Reason, row.Text = t.name, b.reason, b.text
+			refused = append(refused, row)
+		}
+		t.stored()
 	}
-	if n := len(l.coverage); n > 0 {
-		if err := l.send(ctx, "coverage", n, l.writeCoverage); err != nil {
-			failed = append(failed, err)
-		} else {
-			l.coverage = l.coverage[:0]
-			clear(l.coverageAt)
-		}
-	}
-	if n := len(l.stats); n > 0 {
-		if err := l.send(ctx, "capture_stats", n, l.writeStat); err != nil {
-			failed = append(failed, err)
-		} else {
-			l.stats = l.stats[:0]
-		}
+	if len(refused) > 0 {
+		return &RefusedError{refused, errors.Join(failed...)}
 	}
 	return errors.Join(failed...)
-}
-
-// send writes n rows to the client's buffer and flushes it.
-func (l *LowRate) send(ctx context.Context, table string, n int, write func(i int) (ts int64)) error {
-	for i := range n {
-		l.client.Table(table)
-		ts := write(i)
-		if err := l.client.At(ctx, time.Unix(0, ts)); err != nil {
-			// Nothing of this table may stay in the client's buffer, or it would be
-			// sent with the next one. A flush that fails empties it.
-			reset, cancel := context.WithCancel(ctx)
-			cancel()
-			_ = l.client.Flush(reset)
-			return fmt.Errorf("cannot write row %d of %d to table %q: %w", i+1, n, table, err)
-		}
-	}
-	err := l.client.Flush(ctx)
-	if err == nil {
-		return nil
-	}
-	var noAnswer *url.Error
-	if ctx.Err() == nil && errors.As(err, &noAnswer) {
-		err = fmt.Errorf("%w: %w", qdb.ErrUnreachable, noAnswer.Err)
-	}
-	return fmt.Errorf("cannot write %d rows to table %q: %w", n, table, err)
 }
 
 func (l *LowRate) writeCoverage(i int) int64 {

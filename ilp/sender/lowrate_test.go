@@ -3,6 +3,7 @@ package sender
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -20,6 +21,10 @@ import (
 type box struct {
 	bodies []string
 	refuse map[string]int // status by table
+	answer string         // to what is refused so
+	poison string         // a row with this in it is refused
+	noLine bool           // and not named
+	posts  int
 }
 
 func (b *box) serve(w http.ResponseWriter, r *http.Request) {
@@ -27,8 +32,19 @@ func (b *box) serve(w http.ResponseWriter, r *http.Request) {
 	table, _, _ := strings.Cut(string(body), ",")
 	if status := b.refuse[table]; status != 0 {
 		w.WriteHeader(status)
-		io.WriteString(w, `{"code":"invalid","message":"told so","line":1}`)
+		io.WriteString(w, b.answer)
 		return
+	}
+	b.posts++
+	for i, row := range strings.SplitAfter(string(body), "\n") {
+		if b.poison != "" && strings.Contains(row, b.poison) {
+			if b.noLine {
+				i = -1
+			}
+			w.WriteHeader(http.StatusBadRequest)
+			fmt.Fprintf(w, `{"code":"invalid","message":"told so","line":%d}`, i+1)
+			return
+		}
 	}
 	b.bodies = append(b.bodies, string(body))
 	w.WriteHeader(http.StatusNoContent)
@@ -36,7 +52,7 @@ func (b *box) serve(w http.ResponseWriter, r *http.Request) {
 
 func openBox(t *testing.T) (*box, *LowRate, *httptest.Server) {
 	t.Helper()
-	b := &box{refuse: map[string]int{}}
+	b := &box{refuse: map[string]int{}, answer: `{"code":"invalid","message":"table: coverage; table does not exist","line":1}`}
 	server := httptest.NewServer(http.HandlerFunc(b.serve))
 	l, err := OpenLowRate(confOf(server))
 	if err != nil {
@@ -148,6 +164,63 @@ func TestLowRateKeeps(t *testing.T) {
 	}
 }
 
+// Rows that QuestDB refuses are handed back, named or not; their neighbours are stored.
+func TestLowRateRefused(t *testing.T) {
+	for _, noLine := range []bool{false, true} {
+		b, l, _ := openBox(t)
+		b.noLine = noLine
+		ctx := context.Background()
+		want := map[int64]bool{}
+		for i := range int64(100) {
+			symbol := "good"
+			if i == 0 || i == 41 || i == 42 || i == 99 {
+				symbol, want[i] = "poison", true
+			}
+			l.Coverage("a", "v", symbol, interval(i, i, event.StateVerified))
+		}
+		if err := l.Instrument(7, event.Instrument{Venue: "v", Symbol: "poison too"}); err != nil {
+			t.Fatal(err)
+		}
+		l.Stat(8, "poison", "c", "n", 1)
+		b.poison = "poison"
+		b.refuse["instruments"] = 500
+		err := l.Flush(ctx)
+		var refused *RefusedError
+		if !errors.As(err, &refused) || refused.Err == nil || !strings.Contains(err.Error(), `cannot write 1 rows to table "instruments"`) || !strings.Contains(err.Error(), "refused 5 rows") || len(refused.Rows) != 5 {
+			t.Fatalf("no line: %v: %v", noLine, err)
+		}
+		for _, r := range refused.Rows[:4] {
+			rows, err := linetest.Decode(r.Text)
+			if err != nil || len(rows) != 1 || rows[0].Ts != r.Ts || rows[0].Get("symbol") != linetest.Symbol("poison") {
+				t.Errorf("%q: %v", r.Text, err)
+			}
+			if !want[r.Ts] || r.Table != "coverage" || r.Venue != "v" || r.Symbol != "poison" || r.Stream != event.StreamBook || r.Reason != "told so" {
+				t.Errorf("refused %+v", r)
+			}
+			delete(want, r.Ts)
+		}
+		if r := refused.Rows[4]; r.Table != "capture_stats" || !strings.HasPrefix(string(r.Text), "capture_stats,venue=poison,") {
+			t.Errorf("refused %+v", r)
+		}
+		rows, err := linetest.Decode([]byte(strings.Join(b.bodies, "")))
+		if err != nil || len(rows) != 96 {
+			t.Errorf("%d rows stored, %v", len(rows), err)
+		}
+		if l.Pending() != 1 {
+			t.Errorf("%d pending", l.Pending())
+		}
+		clear(b.refuse)
+		err = l.Flush(ctx)
+		if !errors.As(err, &refused) || refused.Err != nil || len(refused.Rows) != 1 || refused.Rows[0].Symbol != "poison too" || refused.Rows[0].Ts != 7 || l.Pending() != 0 {
+			t.Errorf("no line: %v: %v, %d pending", noLine, err, l.Pending())
+		}
+		before := b.posts
+		if err = l.Flush(ctx); err != nil || b.posts != before {
+			t.Errorf("after all: %v, %d posts", err, b.posts-before)
+		}
+	}
+}
+
 func TestLowRateStatsAreBounded(t *testing.T) {
 	_, l, _ := openBox(t)
 	for i := range maxPendingStats + 5 {
@@ -186,6 +259,13 @@ func TestLiveLowRate(t *testing.T) {
 	applied(t, ctx, db, "SELECT count() n FROM coverage WHERE ts_end = "+qdb.FormatTime(ts+9), 1)
 	applied(t, ctx, db, "SELECT count() n FROM instruments", 1)
 	applied(t, ctx, db, "SELECT sum(value) n FROM capture_stats", -3)
+	// QuestDB takes no row of before 1970, and all others of the same request.
+	l.Coverage("agent-1", "kraken", "OLD/USD", interval(-5, ts, event.StateVerified))
+	l.Coverage("agent-1", "kraken", "BTC/USD", interval(ts, ts+9, event.StateVerified))
+	var refused *RefusedError
+	if err := l.Flush(ctx); !errors.As(err, &refused) || refused.Err != nil || len(refused.Rows) != 1 || refused.Rows[0].Symbol != "OLD/USD" || !strings.Contains(refused.Rows[0].Reason, "1970") {
+		t.Errorf("a row of before 1970: %v", err)
+	}
 	r, err := db.Query(ctx, "SELECT * FROM coverage")
 	if err != nil || r.Len() != 1 {
 		t.Fatalf("%v, %v", err, r)

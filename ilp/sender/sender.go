@@ -25,10 +25,12 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
+	"deeptape/hotpath/ring"
+	"deeptape/hotpath/task"
 	"deeptape/ilp/qdb"
 )
 
@@ -93,18 +95,21 @@ const (
 	slowestBytesPerMs = 100 // 100 kB/s
 )
 
-// Sender is one connection to QuestDB. It belongs to one goroutine.
+// Sender is one connection to QuestDB. It belongs to one task.
 type Sender struct {
-	conf   qdb.Conf
-	url    string
-	client *http.Client
+	conf    qdb.Conf
+	sched   task.Sched
+	url     string
+	client  *http.Client
+	readers atomic.Int32 // of the body of the present Post
+	bell    *ring.Doorbell
 }
 
 // New makes a sender. The connection is made by the first Post, and again
 // whenever it has been lost.
-func New(conf qdb.Conf) *Sender {
-	return &Sender{conf: conf, url: conf.URL("/write"), client: &http.Client{
-		Transport: conf.NewTransport(1),
+func New(conf qdb.Conf, sched task.Sched) *Sender {
+	return &Sender{conf: conf, sched: sched, bell: sched.NewDoorbell(), url: conf.URL("/write"), client: &http.Client{
+		Transport: conf.RoundTripper(1),
 		// A redirect would turn the POST into a GET and answer 200 for nothing.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -120,7 +125,7 @@ func (s *Sender) Post(ctx context.Context, b *Batch) Outcome {
 		timeout = baseTimeout
 	}
 	timeout += time.Duration(len(b.Body)/slowestBytesPerMs) * time.Millisecond
-	inTime, cancel := context.WithTimeout(ctx, timeout)
+	inTime, cancel := s.sched.WithTimeout(ctx, timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(inTime, http.MethodPost, s.url, nil)
 	if err != nil {
@@ -130,17 +135,16 @@ func (s *Sender) Post(ctx context.Context, b *Batch) Outcome {
 	// The transport may go on reading the body after it has returned: the answer to
 	// a bad first row comes while the rest is still on its way. The owner may
 	// reuse Body after Post, so Post waits until every reader has been closed.
-	var readers sync.WaitGroup
 	req.ContentLength = int64(len(b.Body))
 	req.GetBody = func() (io.ReadCloser, error) {
-		readers.Add(1)
-		return &bodyReader{Reader: bytes.NewReader(b.Body), done: sync.OnceFunc(readers.Done)}, nil
+		s.readers.Add(1)
+		return &bodyReader{Reader: bytes.NewReader(b.Body), sender: s}, nil
 	}
 	req.Body, _ = req.GetBody()
-	defer readers.Wait()
+	defer task.WaitFor(s.bell, func() bool { return s.readers.Load() == 0 })
 	resp, err := s.client.Do(req)
 	if err != nil {
-		return noAnswer(ctx, err)
+		return noAnswer(ctx, inTime, err)
 	}
 	defer resp.Body.Close()
 	// Read to its end, or the connection could not be used again.
@@ -149,7 +153,7 @@ func (s *Sender) Post(ctx context.Context, b *Batch) Outcome {
 		return Outcome{Word: Stored, Status: resp.StatusCode}
 	}
 	if err != nil {
-		o := noAnswer(ctx, err)
+		o := noAnswer(ctx, inTime, err)
 		o.Status = resp.StatusCode
 		return o
 	}
@@ -158,16 +162,28 @@ func (s *Sender) Post(ctx context.Context, b *Batch) Outcome {
 
 type bodyReader struct {
 	*bytes.Reader
-	done func()
+	sender *Sender
+	closed atomic.Bool
 }
 
-func (r *bodyReader) Close() error { r.done(); return nil }
+// Close may be called more than once.
+func (r *bodyReader) Close() error {
+	if !r.closed.Swap(true) {
+		r.sender.readers.Add(-1)
+		r.sender.bell.Ring()
+	}
+	return nil
+}
 
-// noAnswer is the outcome of a request that no answer came to.
-func noAnswer(ctx context.Context, err error) Outcome {
+// noAnswer is the outcome of a request that no answer came to. ctx is the caller's,
+// inTime what the request had.
+func noAnswer(ctx, inTime context.Context, err error) Outcome {
 	var u *url.Error
 	if errors.As(err, &u) {
 		err = u.Err // its text repeats the URL
+	}
+	if errors.Is(err, context.Canceled) && context.Cause(inTime) == context.DeadlineExceeded {
+		err = context.DeadlineExceeded // as the machine's own timeouts say
 	}
 	o := Outcome{Word: Retry, Cause: CauseBroken, Reason: err.Error()}
 	var dial *net.OpError

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"deeptape/cmd/localdb/dbtest"
+	"deeptape/hotpath/task"
 	"deeptape/ilp/qdb"
 	"deeptape/ilp/schema"
 )
@@ -59,7 +60,7 @@ func TestOutcomes(t *testing.T) {
 			w.WriteHeader(c.status)
 			io.WriteString(w, c.body)
 		}))
-		s := New(confOf(server))
+		s := New(confOf(server), task.Real{})
 		b := &Batch{Table: "t", Body: []byte("t x=1i 5\nt x=2i 6\n"), Rows: 2}
 		c.want.Status = c.status
 		if o := s.Post(context.Background(), b); o != c.want {
@@ -111,12 +112,50 @@ func TestNoAnswer(t *testing.T) {
 		{"hangs", conf, context.Background(), "hang\n", CauseTimeout},
 		{"stopped", confOf(server), stopped, "hang\n", CauseStopped},
 	} {
-		s := New(c.conf)
+		s := New(c.conf, task.Real{})
 		o := s.Post(c.ctx, &Batch{Body: []byte(c.body), Rows: 1})
 		if o.Word != Retry || o.Cause != c.want || o.Reason == "" || o.Status != 0 || strings.Contains(o.Reason, "/write") {
 			t.Errorf("%s: %+v", c.name, o)
 		}
 		s.Close()
+	}
+}
+
+// machine is a scheduler whose timeouts are not those of package context, as that of
+// a simulation; its network gives no answer.
+type machine struct{ task.Real }
+
+func (machine) WithTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	time.AfterFunc(d, func() { cancel(context.DeadlineExceeded) })
+	return ctx, func() { cancel(nil) }
+}
+
+func (machine) RoundTrip(r *http.Request) (*http.Response, error) {
+	r.Body.Close()
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+// On a simulated machine the outcome is the same.
+func TestNoAnswerOfMachine(t *testing.T) {
+	stopped, stop := context.WithCancel(context.Background())
+	defer stop()
+	conf := qdb.Conf{Addr: "nowhere", Transport: machine{}, RequestTimeout: 20 * time.Millisecond}
+	for _, c := range []struct {
+		ctx  context.Context
+		want Outcome
+	}{
+		{context.Background(), Outcome{Word: Retry, Cause: CauseTimeout, Reason: "context deadline exceeded"}},
+		{stopped, Outcome{Word: Retry, Cause: CauseStopped, Reason: "context canceled"}},
+	} {
+		if c.ctx == stopped {
+			conf.RequestTimeout = time.Hour
+			time.AfterFunc(10*time.Millisecond, stop)
+		}
+		if o := New(conf, machine{}).Post(c.ctx, &Batch{Body: []byte("x\n"), Rows: 1}); o != c.want {
+			t.Errorf("%+v, want %+v", o, c.want)
+		}
 	}
 }
 
@@ -144,7 +183,7 @@ func TestOneConnection(t *testing.T) {
 	}
 	server.Start()
 	defer server.Close()
-	s := New(confOf(server))
+	s := New(confOf(server), task.Real{})
 	defer s.Close()
 	for i := 1; i <= 10; i++ {
 		o := s.Post(context.Background(), &Batch{Body: []byte("x\n"), Rows: 1})
@@ -175,7 +214,7 @@ func TestBodyIsReleased(t *testing.T) {
 		io.WriteString(w, `{"message":"bad","line":1}`)
 	}))
 	defer server.Close()
-	s := New(confOf(server))
+	s := New(confOf(server), task.Real{})
 	defer s.Close()
 	body := bytes.Repeat([]byte("x"), 16<<20)
 	for range 5 {
@@ -225,7 +264,7 @@ func applied(t *testing.T, ctx context.Context, db *qdb.DB, sql string, n int64)
 
 func TestLivePost(t *testing.T) {
 	ctx, db := live(t)
-	s := New(db.Conf())
+	s := New(db.Conf(), task.Real{})
 	defer s.Close()
 	var good bytes.Buffer
 	for i := range 1000 {
