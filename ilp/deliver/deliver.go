@@ -61,7 +61,7 @@ type Options struct {
 	Prepare    func(context.Context) error
 	Quarantine string // directory for refused rows
 	// Append adds a text to the end of a file; it makes the file and its directory
-	// where they are missing. Both posters may be at it. nil: on the machine's disk.
+	// where they are missing. One task at a time calls it. nil: on the machine's disk.
 	Append func(name string, text []byte) error
 	// OpenLowRate makes the client for coverage, instruments and counters; nil for
 	// QuestDB's own.
@@ -93,7 +93,8 @@ type Deliverer struct {
 	prepared atomic.Uint64 // value of lost for which Prepare has succeeded
 	ready    atomic.Bool   // Prepare has returned nil
 
-	watchBell *ring.Doorbell
+	watchBell    *ring.Doorbell
+	quarantining atomic.Bool // a task is
 
 	watchEvery, retryMin time.Duration // fields for tests
 

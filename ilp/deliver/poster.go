@@ -148,6 +148,10 @@ func (d *Deliverer) quarantine(table, reason string, row []byte) error {
 	name := filepath.Join(d.opt.Quarantine, table+".ilp")
 	text := fmt.Appendf(nil, "# %s refused: %s\n", time.Unix(0, d.clock()).UTC().Format(time.RFC3339Nano), bytes.Join(bytes.Fields([]byte(reason)), []byte(" ")))
 	text = append(text, row...)
+	for !d.quarantining.CompareAndSwap(false, true) {
+		d.sched.Sleep(nil, time.Millisecond)
+	}
+	defer d.quarantining.Store(false)
 	if err := d.opt.Append(name, text); err != nil {
 		return fmt.Errorf("cannot put a refused row into quarantine %q: %w", name, err)
 	}
@@ -164,6 +168,6 @@ func appendFile(name string, text []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(text) // at once: both posters may be at it
+	_, err = f.Write(text)
 	return errors.Join(err, f.Close())
 }
