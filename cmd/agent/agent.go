@@ -130,6 +130,7 @@ func (a *Agent) openDB(ctx context.Context) error {
 	if a.conf, err = qdb.ParseConf(a.cfg.QuestDB); err != nil {
 		return err
 	}
+	a.conf.Transport = a.machine.Transport
 	a.db = qdb.Open(a.conf)
 	ctx, cancel := a.machine.Sched.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
@@ -213,10 +214,13 @@ func (a *Agent) plan(ctx context.Context) error {
 	}
 	a.deliverer = deliver.New(deliver.Options{
 		DB: a.conf, Agent: a.name, Log: a.log, NowNs: a.clock.NowNs,
-		Quarantine: filepath.Join(a.cfg.Journal.Dir, "quarantine"),
-		Derive:     a.derive,
-		Counters:   a.counters,
-		Prepare:    a.prepareDB,
+		Quarantine:  filepath.Join(a.cfg.Journal.Dir, "quarantine"),
+		Derive:      a.derive,
+		Counters:    a.counters,
+		Prepare:     a.prepareDB,
+		Append:      a.machine.appender(),
+		OpenLowRate: a.machine.OpenLowRate,
+		Sched:       sched,
 	}, deliverBell, a.lanes)
 	return nil
 }

@@ -7,12 +7,14 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"net/http"
 	"os"
 
 	"golang.org/x/sys/unix"
 
 	"deeptape/hotpath/journal"
 	"deeptape/hotpath/task"
+	"deeptape/ilp/deliver"
 	"deeptape/ilp/qdb"
 	"deeptape/venues"
 	"deeptape/venues/session"
@@ -32,6 +34,10 @@ type Machine struct {
 	Rest      func(rules *venues.Rules) session.Rest
 	// Prepare makes the database's tables and refuses wrong ones.
 	Prepare func(ctx context.Context, db *qdb.DB) error
+
+	// Where nil, the computer's own: see qdb.Conf and deliver.Options.
+	Transport   http.RoundTripper
+	OpenLowRate func() (deliver.LowRate, error)
 }
 
 // ThisMachine is the computer that we run on.
@@ -91,11 +97,17 @@ func replaceFile(fsys journal.FS, name string, text []byte) error {
 	return fsys.Rename(name+".tmp", name)
 }
 
-// appendFile adds a text to a file, which is made if it is not there.
-func appendFile(fsys journal.FS, name string, text []byte) error {
-	old, err := readFile(fsys, name)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+// appender adds a text to a file, which is made if it is not there, with its directory.
+// Rows in quarantine are rare: the file is written whole.
+func (m *Machine) appender() func(name string, text []byte) error {
+	return func(name string, text []byte) error {
+		old, err := readFile(m.FS, name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := m.FS.MkdirAll(filepath.Dir(name)); err != nil {
+			return err
+		}
+		return replaceFile(m.FS, name, append(old, text...))
 	}
-	return replaceFile(fsys, name, append(old, text...))
 }

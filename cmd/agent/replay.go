@@ -40,8 +40,11 @@ func Replay(ctx context.Context, opt ReplayOptions, d *feed.Derivation) (uint64,
 	l := lane.New(0, lane.Options{InputBytes: 4096, RowBytes: 16 << 20, RowOwnedBytes: 256 << 20}, nil, bell)
 	dv := deliver.New(deliver.Options{
 		DB: opt.DB, Agent: opt.Agent, Log: opt.Log, Prepare: opt.Prepare,
-		Quarantine: filepath.Join(opt.Dir, "quarantine"),
-		NowNs:      opt.Machine.Clock.NowNs,
+		Quarantine:  filepath.Join(opt.Dir, "quarantine"),
+		NowNs:       opt.Machine.Clock.NowNs,
+		Append:      opt.Machine.appender(),
+		OpenLowRate: opt.Machine.OpenLowRate,
+		Sched:       sched,
 		Derive: func(uint16, uint64) (deliver.Source, error) {
 			return nil, errors.New("BUG: a replay deferred rows")
 		},
