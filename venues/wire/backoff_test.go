@@ -7,7 +7,7 @@ import (
 )
 
 func TestBackoff(t *testing.T) {
-	seed := rand.Uint64()
+	seed := testSeed(t)
 	const least, most = 100 * time.Millisecond, 30 * time.Second
 	b := NewBackoff(least, most, rand.New(rand.NewPCG(seed, 1)))
 	for range 200 {

@@ -87,7 +87,7 @@ func TestBudgetObserveAndBlock(t *testing.T) {
 // Against a plain list of all takes: no window ever holds more than the usable part,
 // a wait that is told is enough, and weight comes back at most a slot late.
 func TestBudgetAgainstAList(t *testing.T) {
-	seed := rand.Uint64()
+	seed := testSeed(t)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	for range 60 {
 		limit := 1 + rng.IntN(500)

@@ -113,7 +113,7 @@ func TestInterruptWakesABlockedRead(t *testing.T) {
 		if _, _, out := c.Read(soon()); out != Interrupted {
 			t.Fatalf("outcome %v", out)
 		}
-		if d := time.Since(start); d > 5*time.Second {
+		if d := time.Since(start); d > 30*time.Second { // at the deadline, that is
 			t.Fatalf("woken after %v", d)
 		}
 	}
@@ -215,7 +215,7 @@ func TestInterruptsUnderLoad(t *testing.T) {
 			}
 		}
 	}()
-	next, limit := 0, time.Now().Add(30*time.Second)
+	next, limit := 0, time.Now().Add(2*time.Minute)
 	for next < messages || seen.Load() < interrupts {
 		p, _, out := c.Read(time.Now().Add(time.Duration(1+next%5) * 100 * time.Microsecond))
 		switch out {
@@ -265,10 +265,16 @@ func TestPingFlood(t *testing.T) {
 		t.Fatalf("%q %v", p, out)
 	}
 	// Nothing more comes: the pong that is due must go out from a Read that waits.
-	if _, _, out := c.Read(time.Now().Add(pongGap * 3)); out == Message {
-		t.Fatalf("outcome %v", out)
+	var got []string
+	for end := soon(); got == nil; {
+		if _, _, out := c.Read(time.Now().Add(pongGap * 3)); out == Message || time.Now().After(end) {
+			t.Fatalf("outcome %v", out)
+		}
+		select {
+		case got = <-result:
+		default: // a slow machine may find the deadline past before it has waited
+		}
 	}
-	got := <-result
 	if len(got) < 2 || len(got) > 2+int(time.Since(start)/pongGap) || got[0] != "0" || got[len(got)-1] != fmt.Sprint(pings-1) {
 		t.Fatalf("pongs %q", got)
 	}
@@ -361,7 +367,7 @@ func TestWriteTimeout(t *testing.T) {
 		}
 	}
 	var ne net.Error
-	if !errors.As(err, &ne) || !ne.Timeout() || time.Since(start) > 10*time.Second {
+	if !errors.As(err, &ne) || !ne.Timeout() || time.Since(start) > time.Minute {
 		t.Fatalf("after %v: %v", time.Since(start), err)
 	}
 	if p, _, out := c.Read(soon()); out == Message && string(p) != "before" { // if it came with the handshake
@@ -392,7 +398,7 @@ func TestCloseKeepsWhatIsInTheBuffer(t *testing.T) {
 func TestSlowLoris(t *testing.T) {
 	url := serve(t, func(nc net.Conn) {
 		nc.Write([]byte{fin | text, 127, 0, 0, 0, 0, 0, 0x40, 0, 0})
-		for range 2000 {
+		for range 60_000 { // a Read that begins to wait anew with each byte has a minute of it
 			if _, err := nc.Write([]byte{'x'}); err != nil {
 				return
 			}
@@ -404,7 +410,7 @@ func TestSlowLoris(t *testing.T) {
 	if _, _, out := c.Read(start.Add(100 * time.Millisecond)); out != Deadline {
 		t.Fatalf("outcome %v", out)
 	}
-	if d := time.Since(start); d > 2*time.Second {
+	if d := time.Since(start); d > 20*time.Second {
 		t.Fatalf("Read took %v", d)
 	}
 	if n := len(c.f.buf); n != 256<<10 {

@@ -7,9 +7,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -29,7 +29,7 @@ func TestTLS(t *testing.T) {
 			return
 		}
 		defer nc.Close()
-		nc.SetDeadline(time.Now().Add(20 * time.Second))
+		nc.SetDeadline(time.Now().Add(2 * time.Minute))
 		rw.Write(frame(fin|text, "early"))
 		rw.Flush()
 		f := frame(fin|text, big)
@@ -127,7 +127,8 @@ func TestDialRefused(t *testing.T) {
 		t.Errorf("an extension that was not offered: %v", err)
 	}
 	start := time.Now()
-	if err := dial("/hang", Options{DialTimeout: 50 * time.Millisecond}); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(start) > 5*time.Second {
+	var late net.Error                                                                                                                                     // at the handshake, or on a slow machine before it
+	if err := dial("/hang", Options{DialTimeout: 50 * time.Millisecond}); !errors.As(err, &late) || !late.Timeout() || time.Since(start) > 9*time.Second { // the default is 10 s
 		t.Errorf("hang: %v after %v", err, time.Since(start))
 	}
 	ctx, cancel := context.WithCancel(context.Background())

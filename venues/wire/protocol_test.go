@@ -102,7 +102,7 @@ func TestProtocolOverTCP(t *testing.T) {
 					}
 					break
 				}
-				if d := time.Since(time.Unix(0, stamp)); d < -time.Second || d > 10*time.Second {
+				if d := time.Since(time.Unix(0, stamp)); d < -time.Second || d > time.Minute {
 					t.Errorf("stamp is %v ago", d)
 				}
 				got = append(got, string(p))
@@ -163,7 +163,7 @@ func check(t *testing.T, what string, got, want []string) {
 // The same cases, cut at every byte (short ones) or at random places, through buffers
 // so small that everything grows and moves.
 func TestProtocolCutAnywhere(t *testing.T) {
-	seed := rand.Uint64()
+	seed := testSeed(t)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	for _, tc := range protocolCases {
 		var cuts [][]int

@@ -6,9 +6,12 @@ import (
 	"encoding/binary"
 	"io"
 	"log"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -31,7 +34,7 @@ func serve(t testing.TB, script func(nc net.Conn)) string {
 			return
 		}
 		defer nc.Close()
-		nc.SetDeadline(time.Now().Add(20 * time.Second))
+		nc.SetDeadline(time.Now().Add(2 * time.Minute))
 		if _, err := ws.Upgrade(nc); err != nil {
 			t.Errorf("upgrade: %v", err)
 			return
@@ -102,7 +105,8 @@ func clientFrame(r io.Reader) (op ws.OpCode, payload []byte, err error) {
 
 func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
-func soon() time.Time { return time.Now().Add(10 * time.Second) }
+// soon is a deadline for what must come: only a test that fails waits that long.
+func soon() time.Time { return time.Now().Add(time.Minute) }
 
 // scriptConn is a net.Conn that hands out chunks and takes whatever is written.
 type scriptConn struct {
@@ -141,4 +145,14 @@ func quietTLSServer(h http.Handler) *httptest.Server {
 	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
 	srv.StartTLS()
 	return srv
+}
+
+// testSeed is a seed of chance, told if the test fails; DEEPTAPE_SEED=n gives it again.
+func testSeed(t testing.TB) uint64 {
+	seed := rand.Uint64()
+	if one, err := strconv.ParseUint(os.Getenv("DEEPTAPE_SEED"), 10, 64); err == nil {
+		seed = one
+	}
+	t.Logf("DEEPTAPE_SEED=%d", seed)
+	return seed
 }
