@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 
 	"deeptape/hotpath/book/booktest"
@@ -182,7 +184,7 @@ func TestRandomSteps(t *testing.T) {
 	}
 	for _, tick := range []int64{1, 1, 1, 5, 10, 3 << 10, 1_000_003} {
 		t.Run(fmt.Sprint(tick), func(t *testing.T) {
-			seed := rand.Uint64()
+			seed := testSeed(t)
 			r := rand.New(rand.NewPCG(seed, uint64(tick)))
 			p := newPair(tick)
 			for i := range steps {
@@ -220,9 +222,8 @@ func FuzzBook(f *testing.F) {
 // may come, and then takes them away.
 func TestLargeBook(t *testing.T) {
 	const n = 22000
-	seed := rand.Uint64()
+	seed := testSeed(t)
 	r := rand.New(rand.NewPCG(seed, 3))
-	t.Logf("seed %d", seed)
 	for _, order := range []string{"best first", "worst first", "shuffled"} {
 		var levels []Level
 		for i := range n {
@@ -362,4 +363,14 @@ func TestPanics(t *testing.T) {
 			f()
 		}()
 	}
+}
+
+// testSeed is a seed of chance, told if the test fails; DEEPTAPE_SEED=n gives it again.
+func testSeed(t testing.TB) uint64 {
+	seed := rand.Uint64()
+	if one, err := strconv.ParseUint(os.Getenv("DEEPTAPE_SEED"), 10, 64); err == nil {
+		seed = one
+	}
+	t.Logf("DEEPTAPE_SEED=%d", seed)
+	return seed
 }

@@ -4,9 +4,10 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // history runs random calls until the file system dies, or to its end. It keeps
@@ -115,8 +116,7 @@ func (h *history) check(t *testing.T, fsys *testFS, power bool) {
 // TestEveryCrashPoint kills a random history within each of its calls to the
 // file system, several lives long.
 func TestEveryCrashPoint(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := testSeed(t)
 	for _, power := range []bool{false, true} {
 		for crash := 1; ; crash++ {
 			rng := rand.New(rand.NewPCG(seed, uint64(crash)))
@@ -152,8 +152,7 @@ func TestEveryCrashPoint(t *testing.T) {
 // TestErrorsLoseNothing lets calls to the file system fail at random. Whoever
 // tries again until it works has every record once.
 func TestErrorsLoseNothing(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := testSeed(t)
 	for run := range uint64(100) {
 		fsys := newTestFS(rand.New(rand.NewPCG(seed, run)))
 		m := newModel(seed + run)
@@ -375,4 +374,14 @@ func TestFailedSyncIsNotMadeGood(t *testing.T) {
 	if same(t, got, m.recs); len(damage) > 0 {
 		t.Fatal(damage[0])
 	}
+}
+
+// testSeed is a seed of chance, told if the test fails; DEEPTAPE_SEED=n gives it again.
+func testSeed(t testing.TB) uint64 {
+	seed := rand.Uint64()
+	if one, err := strconv.ParseUint(os.Getenv("DEEPTAPE_SEED"), 10, 64); err == nil {
+		seed = one
+	}
+	t.Logf("DEEPTAPE_SEED=%d", seed)
+	return seed
 }

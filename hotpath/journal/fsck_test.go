@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"deeptape/hotpath/event"
 )
@@ -141,8 +140,7 @@ func TestEveryCut(t *testing.T) {
 // TestRepair does random damage of every sort, repairs it, and compares what
 // readers say before and after.
 func TestRepair(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := testSeed(t)
 	for run := range uint64(300) {
 		fsys, m, _, _ := smallJournal(t, seed+run)
 		rng := rand.New(rand.NewPCG(seed, run))

@@ -2,20 +2,22 @@ package ledger
 
 import (
 	"math/rand/v2"
+	"os"
 	"runtime"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 )
 
-// newSeed gives a random seed, printed if the test fails.
+// newSeed gives random numbers; their seed is told if the test fails, and
+// DEEPTAPE_SEED=n gives them again.
 func newSeed(t *testing.T) *rand.Rand {
 	seed := rand.Uint64()
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("seed %#x", seed)
-		}
-	})
+	if one, err := strconv.ParseUint(os.Getenv("DEEPTAPE_SEED"), 10, 64); err == nil {
+		seed = one
+	}
+	t.Logf("DEEPTAPE_SEED=%d", seed)
 	return rand.New(rand.NewPCG(seed, 1))
 }
 
