@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +22,10 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
 )
+
+// patience is for what must happen, however slow the machine is: only a test that
+// fails waits that long.
+const patience = time.Minute
 
 // client is a plain one: it shows what is on the wire and answers nothing
 // unless told to.
@@ -71,7 +77,7 @@ func (c *client) text(within time.Duration) (string, error) {
 
 func (c *client) mustText() string {
 	c.t.Helper()
-	s, err := c.text(5 * time.Second)
+	s, err := c.text(patience)
 	if err != nil {
 		c.t.Fatalf("no frame: %v", err)
 	}
@@ -85,6 +91,49 @@ func (c *client) silent(d time.Duration) {
 	var n net.Error
 	if err == nil || !errors.As(err, &n) || !n.Timeout() {
 		c.t.Fatalf("want silence, got %q, %v", s, err)
+	}
+}
+
+// all returns the texts until the feeds have ended and what they sent to their only
+// client, this one, has come.
+func (c *client) all(s *Server) (texts []string) {
+	c.t.Helper()
+	came := make(chan string)
+	go func() {
+		defer close(came)
+		for {
+			text, err := c.text(patience)
+			if err != nil {
+				return
+			}
+			came <- text
+		}
+	}()
+	for tick := time.Tick(10 * time.Millisecond); ; {
+		select {
+		case text, ok := <-came:
+			if !ok {
+				c.t.Fatalf("the connection ended after %d frames: %+v", len(texts), s.Status())
+			}
+			texts = append(texts, text)
+		case <-tick:
+			st, sent := s.Status(), uint64(0)
+			for _, x := range st.Streams {
+				sent += x.Sent
+			}
+			if !st.Done || uint64(len(texts)) < sent {
+				continue
+			}
+			select {
+			case text := <-came:
+				c.t.Fatalf("%d frames were sent, and one more came: %s", sent, text)
+			case <-time.After(50 * time.Millisecond):
+			}
+			c.sock.Close()
+			for range came { // what reads has ended
+			}
+			return texts
+		}
 	}
 }
 
@@ -126,7 +175,7 @@ func start(t *testing.T, opt Options) *Server {
 	t.Cleanup(func() {
 		s.Close()
 		http.DefaultClient.CloseIdleConnections()
-		deadline := time.Now().Add(3 * time.Second)
+		deadline := time.Now().Add(patience)
 		for {
 			buf := make([]byte, 1<<20)
 			buf = buf[:runtime.Stack(buf, true)]
@@ -209,7 +258,7 @@ func frames(lines []string) []string {
 
 func waitDone(t *testing.T, s *Server) Status {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		st := s.Status()
 		if st.Done {
 			return st
@@ -234,4 +283,14 @@ func parseBook(t *testing.T, body string) restBook {
 		t.Fatalf("%v in %q", err, body)
 	}
 	return b
+}
+
+// testSeed is a seed of chance, told if the test fails; DEEPTAPE_SEED=n gives it again.
+func testSeed(t testing.TB) uint64 {
+	seed := rand.Uint64()
+	if one, err := strconv.ParseUint(os.Getenv("DEEPTAPE_SEED"), 10, 64); err == nil {
+		seed = one
+	}
+	t.Logf("DEEPTAPE_SEED=%d", seed)
+	return seed
 }

@@ -137,10 +137,10 @@ func TestDisconnect(t *testing.T) {
 			t.Fatalf("got %s want %s", got, a[i])
 		}
 	}
-	if f, err := ca.next(2 * time.Second); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	if f, err := ca.next(patience); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Fatalf("want an end without a close frame, got %+v %v", f, err)
 	}
-	for deadline := time.Now().Add(2 * time.Second); s.Status().Closes["disconnect fault"] != 1; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); s.Status().Closes["disconnect fault"] != 1; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("status %+v", s.Status())
 		}
@@ -159,7 +159,7 @@ func TestDisconnectSparesOthers(t *testing.T) {
 	for i := range a {
 		lines = append(lines, a[i], b[i])
 	}
-	s := start(t, Options{Recordings: []Recording{write(t, lines...)}, Quiet: 150 * time.Millisecond, Faults: mustFaults(t, "disconnect@10:AAAUSDT")})
+	s := start(t, Options{Recordings: []Recording{write(t, lines...)}, Quiet: 2 * time.Second, Faults: mustFaults(t, "disconnect@10:AAAUSDT")}) // time for both clients
 	cb := dial(t, s, "/stream?streams=bbbusdt@depth@100ms")
 	trades := dial(t, s, "/stream?streams=aaausdt@depth@100ms/bbbusdt@depth@100ms")
 	for i := range b {
@@ -169,7 +169,7 @@ func TestDisconnectSparesOthers(t *testing.T) {
 	}
 	n := 0
 	for ; ; n++ {
-		if _, err := trades.text(time.Second); err != nil {
+		if _, err := trades.text(patience); err != nil {
 			break
 		}
 	}
@@ -180,7 +180,9 @@ func TestDisconnectSparesOthers(t *testing.T) {
 
 func TestStall(t *testing.T) {
 	lines := diffs("AAAUSDT", 6)
-	s := start(t, Options{Recordings: []Recording{write(t, lines...)}, StallFor: 400 * time.Millisecond, Faults: mustFaults(t, "stall@3")})
+	const stall = 2 * time.Second
+	s := start(t, Options{Recordings: []Recording{write(t, lines...)}, StallFor: stall, Faults: mustFaults(t, "stall@3")})
+	begin := time.Now()
 	c := dial(t, s, "/stream?streams=aaausdt@depth@100ms")
 	var at []time.Time
 	for _, want := range lines {
@@ -189,10 +191,10 @@ func TestStall(t *testing.T) {
 		}
 		at = append(at, time.Now())
 	}
-	if d := at[3].Sub(at[2]); d < 350*time.Millisecond {
-		t.Fatalf("a stall of %v, want 400 ms", d)
+	if d := at[3].Sub(begin); d < stall { // not from at[2], at which a slow machine may be late
+		t.Fatalf("a stall of %v, want %v", d, stall)
 	}
-	if d := at[5].Sub(at[3]); d > 200*time.Millisecond {
+	if d := at[5].Sub(at[3]); d >= stall {
 		t.Fatalf("the rest took %v", d)
 	}
 }
@@ -205,7 +207,7 @@ func TestCloseDuringStall(t *testing.T) {
 	}
 	begin := time.Now()
 	s.Close()
-	if d := time.Since(begin); d > time.Second {
+	if d := time.Since(begin); d > 20*time.Second { // the stall lasts an hour
 		t.Fatalf("Close took %v", d)
 	}
 }

@@ -3,7 +3,6 @@ package simvenue
 import (
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -25,28 +24,13 @@ const marketStreams = "/stream?streams=btcusdt@depth@100ms/btcusdt@trade/btcusdt
 func marketFrames(t *testing.T, seed uint64, d time.Duration) []string {
 	s := start(t, Options{World: newWorld(t, seed, "BTCUSDT", "ETHUSDT"), For: d})
 	c := dial(t, s, marketStreams)
-	var out []string
-	for {
-		f, err := c.text(300 * time.Millisecond)
-		if err != nil {
-			break
-		}
-		out = append(out, f)
-	}
-	st := waitDone(t, s)
-	sent := uint64(0)
-	for _, x := range st.Streams {
-		sent += x.Sent
-	}
-	if int(sent) != len(out) {
-		t.Fatalf("seed %d: %d frames came, %d were sent", seed, len(out), sent)
-	}
+	out := c.all(s)
 	s.Close()
 	return out
 }
 
 func TestMarketSameSeedSameBytes(t *testing.T) {
-	seed := rand.Uint64()
+	seed := testSeed(t)
 	a, b := marketFrames(t, seed, 5*time.Second), marketFrames(t, seed, 5*time.Second)
 	if len(a) < 200 || strings.Join(a, "\n") != strings.Join(b, "\n") {
 		t.Fatalf("seed %d: %d and %d frames differ", seed, len(a), len(b))
@@ -72,7 +56,7 @@ func TestMarketSameSeedSameBytes(t *testing.T) {
 // The documented procedure, with a snapshot asked for in the middle, leads to
 // the server's own book; the quotes agree with it all the way.
 func TestMarketBookSync(t *testing.T) {
-	seed := rand.Uint64()
+	seed := testSeed(t)
 	s := start(t, Options{World: newWorld(t, seed, "BTCUSDT", "ETHUSDT"), Speed: 20, For: 20 * time.Second, Quiet: 200 * time.Millisecond})
 	c := dial(t, s, marketStreams)
 	snaps := make(chan string, 1)
@@ -87,11 +71,7 @@ func TestMarketBookSync(t *testing.T) {
 		b, B, a, A string
 	}
 	var quotes []quote
-	for {
-		f, err := c.text(400 * time.Millisecond)
-		if err != nil {
-			break
-		}
+	for _, f := range c.all(s) {
 		switch {
 		case strings.HasPrefix(f, `{"stream":"btcusdt@depth@100ms"`):
 			diffs = append(diffs, f)
@@ -155,11 +135,7 @@ func TestMarketFaults(t *testing.T) {
 	stale := parseBook(t, body).LastUpdateID
 	c := dial(t, s, "/stream?streams=btcusdt@depth@100ms/ethusdt@depth@100ms")
 	var last, gaps int64
-	for {
-		f, err := c.text(300 * time.Millisecond)
-		if err != nil {
-			break
-		}
+	for _, f := range c.all(s) {
 		var m struct {
 			Data struct {
 				S    string
