@@ -149,7 +149,7 @@ esac`})
 	dir := t.TempDir()
 
 	go func() { // becomes the server once docker was told to run one
-		for range 1000 {
+		for range 6000 {
 			time.Sleep(10 * time.Millisecond)
 			b, _ := os.ReadFile(calls)
 			_, after, ok := strings.Cut(string(b), "\nrun ")

@@ -93,7 +93,7 @@ func TestLifecycle(t *testing.T) {
 		t.Fatal(err)
 	}
 	for began := time.Now(); status(t, dir).Running; time.Sleep(10 * time.Millisecond) {
-		if time.Since(began) > 5*time.Second {
+		if time.Since(began) > time.Minute {
 			t.Fatal("a killed server still counts as running")
 		}
 	}
@@ -137,7 +137,7 @@ func TestCancelledStart(t *testing.T) {
 	var pid int
 	go func() {
 		defer cancel()
-		for began := time.Now(); time.Since(began) < 30*time.Second; time.Sleep(5 * time.Millisecond) {
+		for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(5 * time.Millisecond) {
 			if i, err := localdb.Status(dir); err == nil && i.Running {
 				pid = i.PID
 				return
@@ -195,7 +195,7 @@ func status(t *testing.T, dir string) localdb.Info {
 func checkGone(t *testing.T, pid int) {
 	t.Helper()
 	for began := time.Now(); syscall.Kill(pid, 0) != syscall.ESRCH; time.Sleep(time.Millisecond) {
-		if time.Since(began) > time.Second {
+		if time.Since(began) > time.Minute {
 			t.Errorf("process %d is still there", pid)
 			return
 		}

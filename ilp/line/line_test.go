@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"reflect"
 	"strconv"
 	"strings"
@@ -234,10 +235,9 @@ func agree(t *testing.T, inst *Inst, samples ...*sample) []byte {
 }
 
 func TestRandom(t *testing.T) {
-	seed := rand.Uint64()
+	seed := testSeed(t)
 	r := rand.New(rand.NewPCG(seed, 1))
 	insts := []*Inst{mustInst(t, "binance", "BTCUSDT"), mustInst(t, "kraken", "BTC/USD"), mustInst(t, "odd venue", `a b,c=d\e"f`), mustInst(t, "b", "币安人生USDT")}
-	t.Logf("seed %d", seed)
 	for range 800 {
 		inst := insts[r.IntN(len(insts))]
 		a, b := randomSample(r), randomSample(r)
@@ -352,4 +352,14 @@ func FuzzLine(f *testing.F) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		agree(t, inst, randomSample(r), randomSample(r))
 	})
+}
+
+// testSeed is a seed of chance, told if the test fails; DEEPTAPE_SEED=n gives it again.
+func testSeed(t testing.TB) uint64 {
+	seed := rand.Uint64()
+	if one, err := strconv.ParseUint(os.Getenv("DEEPTAPE_SEED"), 10, 64); err == nil {
+		seed = one
+	}
+	t.Logf("DEEPTAPE_SEED=%d", seed)
+	return seed
 }

@@ -22,7 +22,7 @@ import (
 // It is the only oracle for arrays, nulls and nanoseconds.
 func TestLive(t *testing.T) {
 	addr := dbtest.Start(t)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	db := qdb.Open(qdb.Conf{Addr: addr})
 	defer db.Close()
@@ -40,8 +40,7 @@ func TestLive(t *testing.T) {
 	}
 	waitApplied(t, ctx, db)
 
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := testSeed(t)
 	r := rand.New(rand.NewPCG(seed, 8))
 	insts := []*Inst{mustInst(t, "binance", "BTCUSDT"), mustInst(t, "kraken", "BTC/USD"), mustInst(t, "odd venue", `a b,c=d\e"f`), mustInst(t, "b", "币安人生USDT")}
 	bodies, want := map[string][]byte{}, map[string][]linetest.Row{}

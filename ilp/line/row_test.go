@@ -8,8 +8,7 @@ import (
 
 // Rows are found where they were written, whatever bytes are in them.
 func TestRow(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := testSeed(t)
 	r := rand.New(rand.NewPCG(seed, 9))
 	inst := mustInst(t, "odd venue", `a b,c=d\e"f`)
 	for range 30 {

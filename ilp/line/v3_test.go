@@ -71,8 +71,7 @@ var nanos = regexp.MustCompile(`([, ])ts_event=(-?\d+)i`)
 
 // Where the official client can write a row, it writes the same bytes.
 func TestSameBytesAsOfficialClient(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := testSeed(t)
 	r := rand.New(rand.NewPCG(seed, 5))
 	inst := mustInst(t, "kraken", `B T,C/U=S\D`)
 	var ours []byte

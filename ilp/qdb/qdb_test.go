@@ -257,7 +257,7 @@ func live(t *testing.T) *DB {
 
 func TestLive(t *testing.T) {
 	db := live(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	if err := db.Ping(ctx); err != nil {
 		t.Fatal(err)

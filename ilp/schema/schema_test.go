@@ -82,7 +82,7 @@ func TestShapes(t *testing.T) {
 func live(t *testing.T) (context.Context, *qdb.DB) {
 	addr := dbtest.Start(t)
 	db := qdb.Open(qdb.Conf{Addr: addr})
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(func() { cancel(); db.Close() })
 	return ctx, db
 }
@@ -246,7 +246,7 @@ func TestLiveDamage(t *testing.T) {
 			continue
 		}
 		// ALTER answers before the table's WAL has been applied.
-		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 			if err = Check(ctx, db); err == nil {
 				break
 			}

@@ -463,7 +463,7 @@ func post(t *testing.T, addr string, b *bytes.Buffer) {
 // tell themselves apart by symbols that begin with a prefix of their own.
 func open(t *testing.T) (ctx context.Context, db *qdb.DB, addr, prefix string) {
 	addr = dbtest.Start(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	db = qdb.Open(qdb.Conf{Addr: addr})
 	t.Cleanup(func() { db.Close(); cancel() })
 	if err := schema.Create(ctx, db); err != nil {

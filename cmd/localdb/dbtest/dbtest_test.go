@@ -55,8 +55,8 @@ func TestKilled(t *testing.T) {
 		if os.IsNotExist(err) && syscall.Kill(pid, 0) == syscall.ESRCH {
 			return
 		}
-		if time.Since(began) > 10*time.Second {
-			t.Fatalf("10 s after the kill: directory %v, process %v", err, syscall.Kill(pid, 0))
+		if time.Since(began) > time.Minute {
+			t.Fatalf("a minute after the kill: directory %v, process %v", err, syscall.Kill(pid, 0))
 		}
 	}
 }
