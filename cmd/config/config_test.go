@@ -11,7 +11,11 @@ import (
 
 	"deeptape/bench/simvenue"
 	"deeptape/bench/world"
+	"deeptape/venues"
 )
+
+// all venues, as an error lists them.
+var all = strings.Join(venues.Names(), ", ")
 
 // Every key of the contract, with values that are not the defaults.
 func TestEveryKey(t *testing.T) {
@@ -74,7 +78,7 @@ func TestMistakes(t *testing.T) {
 		{"symbols: [A]\n", `f.yaml:1:1: unknown key "symbols"; it belongs under venues.NAME`},
 		{"journal: {quotes: true}\n", `f.yaml:1:11: unknown key "journal.quotes"; it belongs to the top level`},
 		{"zzzzzzzz: 1\n", `f.yaml:1:1: unknown key "zzzzzzzz"; there are: questdb, journal, listen, top_levels, depth_bps, quotes, rings, venues`},
-		{"venues:\n  binanse:\n    symbols: [BTCUSDT]\n", `f.yaml:2:3: venues.binanse: unknown venue "binanse"; there are: binance; did you mean "binance"?`},
+		{"venues:\n  binanse:\n    symbols: [BTCUSDT]\n", `f.yaml:2:3: venues.binanse: unknown venue "binanse"; there are: ` + all + `; did you mean "binance"?`},
 		{"venues:\n  binance:\n    symbols:\n      - BTCUSDT\n      - eth-usdt\n", `f.yaml:5:9: venues.binance.symbols[1]: "eth-usdt" is not a Binance symbol; they look like BTCUSDT; did you mean "ETHUSDT"?`},
 		{"venues: {binance: {symbols: BTCUSDT}}\n", `f.yaml:1:29: venues.binance.symbols: string was used where sequence is expected`},
 		{"venues: {binance: 5}\n", `f.yaml:1:19: venues.binance: int was used where mapping is expected`},
@@ -175,7 +179,7 @@ func TestAddSymbols(t *testing.T) {
 	for arg, want := range map[string]string{
 		"BTCUSDT":           `"BTCUSDT" names no symbol; write VENUE:SYMBOL[,SYMBOL…], such as binance:BTCUSDT`,
 		"binance:":          `"binance:" names no symbol; write VENUE:SYMBOL[,SYMBOL…], such as binance:BTCUSDT`,
-		"binanc:A":          `"binanc:A": unknown venue "binanc"; there are: binance; did you mean "binance"?`,
+		"binanc:A":          `"binanc:A": unknown venue "binanc"; there are: ` + all + `; did you mean "binance"?`,
 		"binance:BTC/USDT":  `"binance:BTC/USDT": "BTC/USDT" is not a Binance symbol; they look like BTCUSDT; did you mean "BTCUSDT"?`,
 		"binance:BTCUSDT,,": `"binance:BTCUSDT,,": "" is not a Binance symbol; they look like BTCUSDT`,
 	} {

@@ -1,0 +1,442 @@
+package venues
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/valyala/fastjson"
+
+	"deeptape/hotpath/book"
+	"deeptape/hotpath/event"
+	"deeptape/hotpath/fixed"
+	"deeptape/hotpath/ledger"
+)
+
+// kraken is the spot market of Kraken, WebSocket v2.
+//
+// Proof of the book: every message carries the CRC-32 of the best ten levels a side
+// as they stand after it. There is no id of any kind. So a wrong digit among the best
+// ten is seen by the message that brings it, and a lost or cut message by the next
+// one of its symbol if it changed the best ten. What it cannot see: a level below
+// rank ten that was lost, or is wrong, until it comes among the best ten (then the
+// message that brings it there tells), or is set again, removed or pushed out (then
+// the book has healed); a message that came twice, or two of the same levels that
+// changed places below rank ten; and a wrong time. A frame that cannot be read at all
+// does not say whose it was. Trades of a symbol are numbered without holes.
+//
+// The venue does not remove what falls out of the subscribed depth: the book is cut
+// after each whole message.
+//
+// The checksum is over the digits as they are printed, surplus zeros and all, so the
+// scales of an instrument must be the decimals of its book as they are printed. They
+// come from the book's messages themselves, the first of which is the snapshot, and
+// not from the metadata: a scale that is too fine would break every checksum, and
+// scales only grow. If the venue prints fewer decimals one day, the checksums fail
+// until the next start.
+type kraken struct{}
+
+var krakenRules = Rules{
+	Name: "kraken", Market: "spot",
+	Continuity: ChecksumOnly, Proof: event.ProofCRC,
+	Truncate: true, ChecksumTop: 10, TradesCount: true,
+	SilenceNs: 27e9, // longest healthy silence in the recordings: 9 s (MINA/GBP)
+	WSURL:     "wss://ws.kraken.com/v2", RestURL: "https://api.kraken.com",
+	Depth: 1000, Depths: []int{10, 25, 100, 500, 1000},
+
+	InstrumentsPerConn: 25, // no documented limit; a busy book of 1000 brings 50 messages a second
+	StreamsPerConn:     50,
+	ConnectsPerWindow:  150, ConnectWindowNs: 600e9,
+	CommandsPerSecond:     2, // the limit is unpublished and depends on the load
+	RestWeightPerMinute:   60,
+	LongestCommandStreams: 10,
+}
+
+func (kraken) Rules() *Rules { return &krakenRules }
+
+// krakenOldNames are those of the older API and of REST.
+var krakenOldNames = map[string]string{"XBT": "BTC", "XDG": "DOGE"}
+
+// krakenName is the spelling of v2 for a name in that of the older API.
+func krakenName(old string) string {
+	base, quote, _ := strings.Cut(old, "/")
+	if name, ok := krakenOldNames[base]; ok {
+		base = name
+	}
+	if name, ok := krakenOldNames[quote]; ok {
+		quote = name
+	}
+	return base + "/" + quote
+}
+
+// Symbol: two names with a slash between them.
+func (kraken) Symbol(s string) (string, error) {
+	own := strings.ToUpper(s)
+	base, quote, _ := strings.Cut(own, "/")
+	if !isName(base, ".") || !isName(quote, ".") {
+		return "", fmt.Errorf("%q is not a Kraken symbol; they look like BTC/USD", s)
+	}
+	if name := krakenName(own); name != own {
+		return "", fmt.Errorf("%q is spelled as in Kraken's older API; write %s", s, name)
+	}
+	return own, nil
+}
+
+func (kraken) StreamPath([]event.Instrument, bool) string { return "" } // the URL is whole
+
+// Subscribe asks for a few symbols at a time. Each symbol is answered for itself.
+func (kraken) Subscribe(insts []event.Instrument, sub Subscription) []Command {
+	var commands []Command
+	for from := 0; from < len(insts); from += krakenRules.LongestCommandStreams {
+		some := insts[from:min(len(insts), from+krakenRules.LongestCommandStreams)]
+		inst := -1
+		if len(some) == 1 {
+			inst = from
+		}
+		for _, params := range []string{krakenBook(sub.Depth, true), krakenTrades} {
+			commands = append(commands, krakenCommand("subscribe", params, some, int64(len(commands)+1), inst))
+		}
+	}
+	return commands
+}
+
+// Resubscribe ends and renews the book; the trades go on.
+func (kraken) Resubscribe(inst event.Instrument, sub Subscription, id int64) []Command {
+	one := []event.Instrument{inst}
+	return []Command{
+		krakenCommand("unsubscribe", krakenBook(sub.Depth, false), one, id, -1),
+		krakenCommand("subscribe", krakenBook(sub.Depth, true), one, id+1, -1),
+	}
+}
+
+// The trades before the subscription are not asked for: they would bear the time at
+// which we heard of them.
+const krakenTrades = `"channel":"trade","snapshot":false`
+
+func krakenBook(depth int, snapshot bool) string {
+	s := `"channel":"book","depth":` + strconv.Itoa(depth)
+	if snapshot {
+		s += `,"snapshot":true`
+	}
+	return s
+}
+
+func krakenCommand(method, params string, insts []event.Instrument, id int64, inst int) Command {
+	var symbols []string
+	for _, i := range insts {
+		symbols = append(symbols, `"`+i.Symbol+`"`)
+	}
+	text := `{"method":"` + method + `","params":{` + params + `,"symbol":[` + strings.Join(symbols, ",") + `]},"req_id":` + strconv.FormatInt(id, 10) + `}`
+	return Command{ID: id, Text: text, Acks: len(insts), Inst: inst}
+}
+
+func (kraken) Ping(int64) string { return "" } // heartbeats come every second
+
+// Checksum is the CRC-32 of the digits of price and size, without the point and
+// without zeros in front, of the asks and then of the bids, best first. The scales
+// are the decimals as they are printed, so a mantissa has these very digits. scratch
+// needs 64 bytes; with fewer it allocates.
+func (kraken) Checksum(bids, asks []book.Level, _, _ int8, scratch []byte) uint32 {
+	crc := uint32(0)
+	for _, side := range [2][]book.Level{asks, bids} {
+		for _, l := range side {
+			text := scratch[:0]
+			for _, m := range [2]int64{l.Px, l.Qty} {
+				if m != 0 { // of a 0 no digit is left
+					text = strconv.AppendInt(text, m, 10)
+				}
+			}
+			crc = crc32.Update(crc, crc32.IEEETable, text)
+		}
+	}
+	return crc
+}
+
+// SnapshotRequest: there is none; snapshots come in the stream.
+func (kraken) SnapshotRequest(string, int) Request { return Request{} }
+
+// InstrumentsRequest asks for all pairs: one unknown name among those asked for
+// would refuse the rest. (The channel instrument says the same in the venue's newer
+// spelling, but at the price of a connection.)
+func (kraken) InstrumentsRequest([]string) Request {
+	return Request{Path: "/0/public/AssetPairs", Weight: 1}
+}
+
+func (kraken) Instruments(body []byte, symbols []string) ([]event.Instrument, int, error) {
+	v, err := fastjson.ParseBytes(body)
+	if err != nil {
+		return nil, 0, fmt.Errorf("cannot read AssetPairs: %w", err)
+	}
+	for _, e := range v.GetArray("error") {
+		return nil, 0, fmt.Errorf("cannot read AssetPairs: the venue says %s", e)
+	}
+	pairs := v.GetObject("result")
+	if pairs == nil {
+		return nil, 0, errors.New("cannot read AssetPairs: it has no result")
+	}
+	wanted := map[string]bool{}
+	for _, s := range symbols {
+		wanted[s] = true
+	}
+	var insts []event.Instrument
+	pairs.Visit(func(_ []byte, p *fastjson.Value) {
+		symbol := krakenName(string(p.GetStringBytes("wsname")))
+		if err != nil || !wanted[symbol] {
+			return
+		}
+		inst := event.Instrument{
+			Venue: krakenRules.Name, Market: krakenRules.Market, Source: "AssetPairs",
+			Symbol: symbol, Status: string(p.GetStringBytes("status")), Tick: string(p.GetStringBytes("tick_size")),
+		}
+		inst.Base, inst.Quote, _ = strings.Cut(symbol, "/")
+		inst.Pair = inst.Base + "-" + inst.Quote
+		px, okPx := id(p, "pair_decimals")
+		lot, okLot := id(p, "lot_decimals")
+		if !okPx || !okLot || px > fixed.MaxScale || lot > fixed.MaxScale {
+			err = fmt.Errorf("cannot read the decimals of %q in AssetPairs", symbol)
+			return
+		}
+		if inst.Tick == "" {
+			inst.Tick = string(fixed.Append(nil, 1, int8(px)))
+		}
+		inst.Lot = string(fixed.Append(nil, 1, int8(lot)))
+		insts = append(insts, inst) // at the scales 0 and 0: see above
+	})
+	return insts, 0, err
+}
+
+func (kraken) NewDecoder(insts []event.Instrument) Decoder {
+	d := &krakenDecoder{bySymbol: make(map[string]int, len(insts)), scales: make([]scales, len(insts))}
+	for i, inst := range insts {
+		d.bySymbol[inst.Symbol] = i
+		d.scales[i] = scales{inst.PxScale, inst.QtyScale}
+	}
+	return d
+}
+
+type krakenDecoder struct {
+	parser   fastjson.Parser
+	bySymbol map[string]int
+	scales   []scales
+	number   []byte // the text of the last one read
+	text     []byte // what messages borrow
+}
+
+func (d *krakenDecoder) SetScale(inst int, px, qty int8) { d.scales[inst] = scales{px, qty} }
+
+// DecodeSnapshot: the venue's REST snapshots cannot be joined to its stream.
+func (d *krakenDecoder) DecodeSnapshot(_ int, _ []byte, b *Batch) ledger.Reason {
+	b.Reset()
+	return ledger.UnknownShape
+}
+
+// Decode reads a frame of a channel, or the answer to a command.
+func (d *krakenDecoder) Decode(frame []byte, b *Batch) ledger.Reason {
+	b.Reset()
+	d.text = d.text[:0]
+	v, err := d.parser.ParseBytes(frame)
+	if err != nil || v.Type() != fastjson.TypeObject {
+		return ledger.Malformed
+	}
+	if !v.Exists("channel") {
+		return d.answer(v, b)
+	}
+	switch string(v.GetStringBytes("channel")) {
+	case "heartbeat", "status":
+		b.Messages = append(b.Messages, Message{Kind: KindControl, Inst: -1, TsEvent: event.Null})
+		return ledger.Accepted
+	case "book":
+		kind := KindDelta
+		if string(v.GetStringBytes("type")) == "snapshot" {
+			kind = KindSnapshot
+		}
+		return d.all(v, kind, b)
+	case "trade":
+		return d.all(v, KindTrade, b)
+	}
+	return ledger.UnknownShape
+}
+
+// all reads the entries of a frame, or says whose messages it would have held.
+func (d *krakenDecoder) all(v *fastjson.Value, kind Kind, b *Batch) ledger.Reason {
+	data := v.Get("data")
+	reason := ledger.Accepted
+	if t := string(v.GetStringBytes("type")); data == nil || data.Type() != fastjson.TypeArray || t != "snapshot" && t != "update" {
+		reason = ledger.Malformed
+	}
+	entries := data.GetArray()
+	for _, e := range entries {
+		if reason != ledger.Accepted {
+			break
+		}
+		if kind == KindTrade {
+			reason = d.trade(e, b)
+		} else {
+			reason = d.book(e, kind, b)
+		}
+	}
+	if reason == ledger.Accepted {
+		if kind == KindTrade {
+			ascending(b.Messages)
+		}
+		return reason
+	}
+	b.Messages = b.Messages[:0]
+	for _, e := range entries {
+		if inst, ok := d.inst(e); ok {
+			lost(b, kind, inst)
+		}
+	}
+	return reason
+}
+
+// answer to a command: one for each of its symbols.
+func (d *krakenDecoder) answer(v *fastjson.Value, b *Batch) ledger.Reason {
+	m := Message{Kind: KindAck, Inst: -1, TsEvent: event.Null}
+	if n, ok := id(v, "req_id"); ok { // else it is none of ours
+		m.ID = n
+	}
+	of := v
+	switch success := v.Get("success"); {
+	case string(v.GetStringBytes("method")) == "pong":
+		m.Kind = KindControl
+	case v.Exists("error"):
+		m.Kind, m.Text = KindRefused, v.GetStringBytes("error")
+	case success != nil && success.Type() == fastjson.TypeTrue:
+		of = v.Get("result")
+		if w := of.Get("warnings"); w != nil {
+			d.text = w.MarshalTo(d.text)
+			m.Text = d.text
+		}
+	default:
+		return ledger.UnknownShape
+	}
+	if inst, ok := d.inst(of); ok {
+		m.Inst = inst
+	}
+	b.Messages = append(b.Messages, m)
+	return ledger.Accepted
+}
+
+func (d *krakenDecoder) inst(e *fastjson.Value) (int, bool) {
+	i, ok := d.bySymbol[string(e.GetStringBytes("symbol"))]
+	return i, ok
+}
+
+func (d *krakenDecoder) book(e *fastjson.Value, kind Kind, b *Batch) ledger.Reason {
+	inst, ok := d.inst(e)
+	if !ok {
+		return ledger.UnknownSymbol
+	}
+	b.Messages = append(b.Messages, Message{Kind: kind, Inst: inst, First: event.Null, Seq: event.Null, SeqPrev: event.Null, TsEvent: event.Null, Lo: len(b.Levels)})
+	m := &b.Messages[len(b.Messages)-1]
+	sum, ok := id(e, "checksum")
+	if !ok || sum > math.MaxUint32 {
+		return ledger.Malformed
+	}
+	m.Checksum, m.HasChecksum = uint32(sum), true
+	if e.Exists("timestamp") { // older servers left it out of snapshots
+		if m.TsEvent, ok = timestamp(e, "timestamp"); !ok {
+			return ledger.Malformed
+		}
+	}
+	need := d.scales[inst]
+	reason := d.levels(e.Get("bids"), event.Bid, d.scales[inst], &need, b)
+	if reason == ledger.Accepted {
+		reason = d.levels(e.Get("asks"), event.Ask, d.scales[inst], &need, b)
+	}
+	m.Hi = len(b.Levels)
+	m.PxScale, m.QtyScale = need.px, need.qty
+	return reason
+}
+
+// levels appends [{"price":px,"qty":qty},…] in its order: the same price may come
+// twice, and the last one holds. need rises to the decimals as they are printed.
+func (d *krakenDecoder) levels(side *fastjson.Value, s event.Side, sc scales, need *scales, b *Batch) ledger.Reason {
+	if side == nil || side.Type() != fastjson.TypeArray {
+		return ledger.Malformed
+	}
+	for _, l := range side.GetArray() {
+		px, reason := d.printed(l.Get("price"), sc.px, &need.px)
+		if reason != ledger.Accepted {
+			return reason
+		}
+		qty, reason := d.printed(l.Get("qty"), sc.qty, &need.qty)
+		if reason != ledger.Accepted {
+			return reason
+		}
+		if qty < 0 {
+			return ledger.Malformed
+		}
+		b.Levels = append(b.Levels, event.Level{Px: px, Qty: qty, Side: s})
+	}
+	return ledger.Accepted
+}
+
+// decimal reads a bare number by its text. One with an exponent is refused: the book
+// and the trades were never seen with one.
+func (d *krakenDecoder) decimal(v *fastjson.Value, scale int8, need *int8) (int64, ledger.Reason) {
+	if v == nil || v.Type() != fastjson.TypeNumber {
+		return 0, ledger.Malformed
+	}
+	d.number = v.MarshalTo(d.number[:0])
+	return exact(d.number, scale, need)
+}
+
+// printed is a decimal that needs all of its decimals, surplus zeros too.
+func (d *krakenDecoder) printed(v *fastjson.Value, scale int8, need *int8) (int64, ledger.Reason) {
+	m, reason := d.decimal(v, scale, need)
+	if reason != ledger.Accepted {
+		return 0, reason
+	}
+	if point := bytes.IndexByte(d.number, '.'); point >= 0 {
+		decimals := len(d.number) - 1 - point
+		if decimals > fixed.MaxScale {
+			return 0, ledger.Overflow
+		}
+		*need = max(*need, int8(decimals))
+	}
+	return m, ledger.Accepted
+}
+
+func (d *krakenDecoder) trade(e *fastjson.Value, b *Batch) ledger.Reason {
+	inst, ok := d.inst(e)
+	if !ok {
+		return ledger.UnknownSymbol
+	}
+	b.Messages = append(b.Messages, Message{Kind: KindTrade, Inst: inst, First: event.Null, Seq: event.Null, SeqPrev: event.Null})
+	m := &b.Messages[len(b.Messages)-1]
+	var okNum, okTime bool
+	m.TradeNum, okNum = id(e, "trade_id")
+	m.TsEvent, okTime = timestamp(e, "timestamp")
+	if !okNum || !okTime {
+		return ledger.Malformed
+	}
+	m.TradeFirst = m.TradeNum
+	from := len(d.text)
+	d.text = strconv.AppendInt(d.text, m.TradeNum, 10)
+	m.TradeID = d.text[from:len(d.text):len(d.text)]
+	switch string(e.GetStringBytes("side")) { // the taker's
+	case "buy":
+		m.Side = event.Bid
+	case "sell":
+		m.Side = event.Ask
+	default:
+		return ledger.Malformed
+	}
+	need := d.scales[inst]
+	var reason ledger.Reason
+	if m.Px, reason = d.decimal(e.Get("price"), need.px, &need.px); reason != ledger.Accepted {
+		return reason
+	}
+	m.Qty, reason = d.decimal(e.Get("qty"), need.qty, &need.qty)
+	m.PxScale, m.QtyScale = need.px, need.qty
+	if m.Qty < 0 {
+		return ledger.Malformed
+	}
+	return reason
+}
