@@ -56,7 +56,9 @@ type Message struct {
 	// instrument's, nothing below and no level is decoded: widen, decode again.
 	PxScale, QtyScale int8
 
-	// A trade, or the bid side of a quote; the other side in AskPx, AskQty.
+	// A trade, or the bid side of a quote; the other side in AskPx, AskQty. The trades
+	// of a frame stand oldest first: the decoder turns those of a venue that sends the
+	// newest first. An aggressor that the venue does not tell is NoSide.
 	Px, Qty       int64
 	AskPx, AskQty int64
 	Side          event.Side // the aggressor's
@@ -122,6 +124,10 @@ type Rules struct {
 	// SilenceNs is how long the book of an instrument may say nothing before the
 	// silence is noticed: three times the longest healthy silence recorded.
 	SilenceNs int64
+
+	// SnapshotPatienceNs is how long the first snapshot of a book in the stream may
+	// take before it is subscribed again; later ones get longer. 0: ten seconds.
+	SnapshotPatienceNs int64
 
 	WSURL, RestURL string // defaults
 	Depth          int    // default; 0: the venue has no choice

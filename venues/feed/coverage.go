@@ -12,6 +12,7 @@ type interval struct {
 	ts, end           int64
 	seqFirst, seqLast int64
 	messages          int64
+	detail            string
 	changed           bool // since it was last written
 }
 
@@ -46,7 +47,7 @@ func (m *Machine) openGap(inst *instrument, s event.Stream, cause event.Cause, t
 func (m *Machine) relabel(inst *instrument, s event.Stream, state event.State, proof event.Proof, cause event.Cause) {
 	iv := &inst.streams[s]
 	iv.state, iv.proof, iv.cause, iv.changed = state, proof, cause, true
-	iv.seqFirst, iv.seqLast = event.Null, event.Null
+	iv.seqFirst, iv.seqLast, iv.detail = event.Null, event.Null, ""
 }
 
 // breakStream ends what was believed of a stream just after its last proven
@@ -72,6 +73,16 @@ func (m *Machine) breakStream(inst *instrument, s event.Stream, cause event.Caus
 // beginStream starts an interval at the next row of the instrument.
 func (m *Machine) beginStream(inst *instrument, s event.Stream, state event.State, proof event.Proof) {
 	m.openInterval(inst, s, state, proof, event.CauseNone, m.nextTs(inst))
+}
+
+// beginBook starts an interval of the book with what proves it, or with why nothing does.
+func (m *Machine) beginBook(inst *instrument) {
+	m.beginStream(inst, event.StreamBook, event.StateVerified, m.rules.Proof)
+	iv := &inst.streams[event.StreamBook]
+	iv.detail = inst.detail
+	if inst.distrust != event.CauseNone {
+		iv.state, iv.proof, iv.cause = event.StateUnverified, event.ProofNone, inst.distrust
+	}
 }
 
 // nextTs is the ts that the next row of the instrument will have.
@@ -112,7 +123,7 @@ func (m *Machine) extendGap(inst *instrument, s event.Stream) {
 // doubt; until then a probe asks the venue whether its book has moved on.
 func (m *Machine) tickSilence(inst *instrument) {
 	iv := &inst.streams[event.StreamBook]
-	if inst.state != bookLive || m.now-inst.lastMessageTs < m.rules.SilenceNs {
+	if inst.state != bookLive || m.rules.SilenceNs == 0 || m.now-inst.lastMessageTs < m.rules.SilenceNs {
 		return
 	}
 	if iv.state == event.StateVerified {
@@ -122,7 +133,11 @@ func (m *Machine) tickSilence(inst *instrument) {
 		inst.probe = probe{}
 		m.note("%s %s: no book message for %d s", m.rules.Name, inst.Symbol, (m.now-inst.lastMessageTs)/1e9)
 	}
-	m.tickProbe(inst)
+	if m.rules.RestSnapshot {
+		m.tickProbe(inst)
+	} else {
+		m.tickLongSilence(inst)
+	}
 }
 
 // continueBook: a message has continued the chain, so a silence before it was
@@ -131,6 +146,7 @@ func (m *Machine) continueBook(inst *instrument) {
 	iv := &inst.streams[event.StreamBook]
 	if iv.state == event.StateUnverified && iv.cause == event.CauseSilence {
 		m.relabel(inst, event.StreamBook, event.StateVerified, m.rules.Proof, event.CauseNone)
+		iv.detail = inst.detail
 		inst.probe = probe{}
 	}
 }

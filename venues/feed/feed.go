@@ -9,14 +9,24 @@
 //
 // A book moves through these states:
 //
-//	           connect                 snapshot that joins the buffer
+//	           connect            snapshot: fetched and joined to the buffer,
+//	                                        or in the stream
 //	(idle) ───────────────► (syncing) ───────────────────────────────► (live)
-//	   ▲                        ▲  │ stale, cached, refused: fetched again    │
-//	   │ close, loss            │  └───────────────────────────────┘          │
-//	   │                        └── sequence, malformed, silence, overflow ───┤
+//	   ▲                        ▲  │ stale, cached, refused: fetched again;   │
+//	   │ close, loss            │  │ none in time: subscribed again           │
+//	   │                        │  └────────────────────────────────┘         │
+//	   │                        └── sequence, checksum, malformed, silence ───┤
 //	   └──────────────────────────────────────────────────────────────────────┘
 //
-// Two connections may carry the same instruments, lines 0 and 1: see lines.go.
+// What proves a book is data (venues.Rules.Continuity) and is judged in one place,
+// chain.go. Two connections may carry the same instruments, lines 0 and 1: see lines.go.
+//
+// A book that its venue cuts to the subscribed depth (venues.Rules.Truncate) is cut
+// here after each message, and what falls out gets no row: the rows are the venue's
+// levels and nothing else. A reader of the rows has to cut as well, after each
+// message, the worst first: a level beyond the depth is not part of the book, and does
+// not come back when others go. To cut only at the end is nearly right, and exact just
+// after a keyframe. The depth stands in the detail of the book's intervals, "depth=N".
 //
 // Invariants: ts of an instrument's rows grows strictly over book, trades and
 // quotes; every instant from the run's start on belongs to one coverage interval
@@ -37,7 +47,7 @@ import (
 
 // Version of the derivation. It stands in every run record: rows derived by
 // another version may differ.
-const Version = 2
+const Version = 3
 
 // bufferBytesMax bounds what an instrument holds back while it waits for its
 // snapshot. Waiting ends by memory, not by patience: 32 MiB is some twenty
@@ -63,6 +73,7 @@ type Config struct {
 	TopLevels   int                `json:"top_levels"`
 	Quotes      bool               `json:"quotes"`
 	Depth       int                `json:"depth"`
+	DepthBps    []int              `json:"depth_bps,omitempty"` // bands of book_depth, ascending; none: no rows of it
 }
 
 // Resume is where an earlier run of an instrument ended.
@@ -85,6 +96,7 @@ type Interval struct {
 	SeqFirst int64        `json:"seq_first"`
 	SeqLast  int64        `json:"seq_last"`
 	Messages int64        `json:"messages"`
+	Detail   string       `json:"detail,omitempty"`
 }
 
 // Sink takes the rows of a machine.
@@ -140,6 +152,8 @@ type instrument struct {
 
 	lastTrade     int64 // number of the last trade, event.Null before the first
 	lastMessageTs int64 // stamp of the last applied book message
+	lastEventTs   int64 // and the venue's clock in it
+	depthTs       int64 // instant of the last row of book_depth
 	lastQuote     int64 // id of the last quote, event.Null before the first
 
 	// Of the book and the trades: the highest id that each line has brought, event.Null
@@ -162,6 +176,11 @@ type instrument struct {
 	syncingFrom int64
 	probe       probe
 
+	inband   inband
+	canaries [numChecks]canary
+	detail   string // what coverage says beside a book that is not in a gap
+	distrust event.Cause
+
 	stats InstrumentStats
 }
 
@@ -181,6 +200,9 @@ type InstrumentStats struct {
 	Widenings      uint64
 	OffGrid        uint64
 	RepeatedTrades uint64
+	Resubscribed   uint64
+	Checksums      uint64 // that agreed
+	BadChecksums   uint64
 	LastGapCause   event.Cause
 	LastGapTs      int64
 }
@@ -207,6 +229,13 @@ type Machine struct {
 	paired    bool  // two lines have been up since the last time that none was
 	holding   int   // frames held back
 	forced    int64 // number of the trade that opens a gap, event.Null for none
+	only      part  // of the frame that is taken again
+	rejected  ledger.Reason
+	kept      bool // the frame that is being taken has been held back
+	leader    uint8
+	counter   canary
+	counted   int // frames of the leader's connection since the number was last off
+	failing   [numChecks]int
 	commandID int64
 	requests  uint32
 	hole      bool // inputs of this run are missing in the journal
@@ -214,6 +243,8 @@ type Machine struct {
 	bufferBytes int // bufferBytesMax, but in tests
 	topNow      []book.Level
 	scratch     []book.Level
+	sums        [2][]book.Level // the levels that a checksum covers
+	text        []byte
 }
 
 // New makes a machine that has not yet seen its run record. frames and rows are
@@ -323,6 +354,11 @@ func (m *Machine) setUp(cfg Config, feedID uint16) error {
 	if err != nil {
 		return err
 	}
+	for i, bps := range cfg.DepthBps {
+		if bps < 1 || bps > depthBpsMax || i > 0 && bps <= cfg.DepthBps[i-1] {
+			return fmt.Errorf("depth_bps %d do not ascend from 1 to %d", cfg.DepthBps, depthBpsMax)
+		}
+	}
 	if cfg.TopLevels < 1 || cfg.TopLevels > topLevelsMax || len(cfg.Instruments) == 0 || len(cfg.Instruments) > instrumentsMax {
 		return fmt.Errorf("%d top levels of %d instruments cannot be", cfg.TopLevels, len(cfg.Instruments))
 	}
@@ -335,11 +371,17 @@ func (m *Machine) setUp(cfg Config, feedID uint16) error {
 	m.dec = venue.NewDecoder(cfg.Instruments)
 	m.insts = make([]instrument, len(cfg.Instruments))
 	m.topNow = make([]book.Level, cfg.TopLevels)
-	m.lines, m.paired, m.holding = [numLines]line{}, false, 0
-	m.requests, m.hole, m.forced = 0, false, event.Null
+	m.lines, m.paired, m.holding, m.leader = [numLines]line{}, false, 0, 0
+	m.requests, m.hole, m.forced, m.only = 0, false, event.Null, part{inst: -1}
+	m.counter, m.counted, m.failing = canary{}, 0, [numChecks]int{}
+	m.text = make([]byte, 0, 8192)
+	for s := range m.sums {
+		m.sums[s] = make([]book.Level, m.rules.ChecksumTop)
+	}
 	for i := range m.insts {
 		inst := &m.insts[i]
-		*inst = instrument{Instrument: cfg.Instruments[i], dir: cfg.Base + uint32(i), lastTrade: event.Null, lastQuote: event.Null}
+		*inst = instrument{Instrument: cfg.Instruments[i], dir: cfg.Base + uint32(i), lastTrade: event.Null, lastQuote: event.Null, lastEventTs: event.Null}
+		inst.detail = m.depthDetail()
 		inst.unheard(event.StreamBook)
 		inst.unheard(event.StreamTrades)
 		inst.tryPx, inst.tryQty = inst.PxScale, inst.QtyScale
@@ -402,8 +444,15 @@ func (m *Machine) loss(in *event.Input) {
 // restart gives up every book, and starts again on the same connections.
 func (m *Machine) restart(cause event.Cause) {
 	m.end(cause)
-	if m.connected() {
-		m.startSyncAll()
+	for i := range m.lines {
+		m.lines[i].next = event.Null
+	}
+	if !m.connected() {
+		return
+	}
+	m.startSyncAll()
+	for i := range m.insts {
+		m.renew(&m.insts[i])
 	}
 }
 
@@ -448,6 +497,7 @@ func (m *Machine) tick() {
 		if m.connected() {
 			m.tickSync(inst)
 			m.tickSilence(inst)
+			m.putDepth(inst)
 		}
 		for s := range event.NumStreams {
 			m.extendGap(inst, s)

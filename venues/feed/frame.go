@@ -10,9 +10,12 @@ import (
 // frame under one outcome.
 func (m *Machine) frame(in *event.Input) {
 	reason := m.decode(func() ledger.Reason { return m.dec.Decode(in.Data, &m.batch) })
+	m.count(in.Line)
 	if reason != ledger.Accepted {
 		m.frames.Reject(reason)
-		if len(m.batch.Messages) == 1 && !m.both() {
+		if len(m.batch.Messages) != 1 || m.batch.Messages[0].Inst < 0 {
+			m.unreadable(in.Line, reason)
+		} else if !m.both() || m.single() && in.Line == m.leader {
 			m.broken(&m.batch.Messages[0])
 		}
 		return
@@ -21,13 +24,53 @@ func (m *Machine) frame(in *event.Input) {
 		m.eventTs = m.batch.Messages[0].TsEvent
 	}
 	outcome := ledger.Control
+	m.rejected, m.kept = ledger.Accepted, false
 	for i := range m.batch.Messages {
+		msg := &m.batch.Messages[i]
+		if m.only.inst >= 0 && !m.only.is(msg) {
+			continue
+		}
 		// Applied outranks the rest: the frame has made rows.
-		if o := m.message(in, &m.batch.Messages[i]); outcome != ledger.Applied && o != ledger.Control {
+		if o := m.message(in, msg); outcome != ledger.Applied && o != ledger.Control {
 			outcome = o
 		}
 	}
-	m.frames.Add(outcome, 1)
+	switch {
+	case in.Aux == countedElsewhere:
+	case m.kept:
+		m.frames.Add(ledger.Buffered, 1)
+	case outcome == ledger.Control && m.rejected != ledger.Accepted:
+		m.frames.Reject(m.rejected)
+	default:
+		m.frames.Add(outcome, 1)
+	}
+}
+
+// reject notes why a message makes no rows. Its frame is rejected for it, unless another
+// message of the frame fares better.
+func (m *Machine) reject(reason ledger.Reason) ledger.Outcome {
+	m.rejected = reason
+	return ledger.Control
+}
+
+// part of a frame: what one instrument has of one stream in it. A frame that waited is
+// taken again for the part that had to wait; the rest of it had its turn.
+type part struct {
+	inst   int // -1 for the whole frame
+	stream event.Stream
+}
+
+func (p part) is(msg *venues.Message) bool {
+	if msg.Inst != p.inst {
+		return false
+	}
+	switch msg.Kind {
+	case venues.KindDelta, venues.KindSnapshot:
+		return p.stream == event.StreamBook
+	case venues.KindTrade:
+		return p.stream == event.StreamTrades
+	}
+	return false
 }
 
 // broken: an unreadable message of a known instrument is a hole in its stream. Say
@@ -35,12 +78,9 @@ func (m *Machine) frame(in *event.Input) {
 // that could be lost.) Where there are two lines the other may have a better copy, and
 // the ids tell.
 func (m *Machine) broken(msg *venues.Message) {
-	if msg.Inst < 0 {
-		return
-	}
 	inst := &m.insts[msg.Inst]
 	switch {
-	case msg.Kind == venues.KindDelta && inst.state == bookLive:
+	case (msg.Kind == venues.KindDelta || msg.Kind == venues.KindSnapshot) && inst.state == bookLive:
 		m.resync(inst, event.CauseMalformed)
 	case msg.Kind == venues.KindTrade:
 		m.breakStream(inst, event.StreamTrades, event.CauseMalformed)
@@ -103,81 +143,90 @@ func (m *Machine) message(in *event.Input, msg *venues.Message) ledger.Outcome {
 	switch msg.Kind {
 	case venues.KindDelta:
 		return m.delta(in, msg)
+	case venues.KindSnapshot:
+		return m.snapshot(in, msg)
 	case venues.KindTrade:
 		return m.trade(in, msg)
 	case venues.KindQuote:
-		return m.quote(&m.insts[msg.Inst], msg)
+		return m.quote(in.Line, &m.insts[msg.Inst], msg)
 	case venues.KindAck:
-		m.ack(in.Line)
+		m.ack(in.Line, msg.ID)
 	case venues.KindRefused:
-		m.note("%s refused command %d: %s", m.rules.Name, msg.ID, msg.Text)
+		m.refused(in.Line, msg)
 	case venues.KindNotice:
 		m.act(Action{Kind: ActionReconnect, Line: in.Line, Text: string(msg.Text)})
 	}
 	return ledger.Control
 }
 
-// ack: once every command is answered the streams are on, so a trade that has
-// not come yet is not missed for want of a subscription; it is unproven.
-func (m *Machine) ack(number uint8) {
-	l := &m.lines[number]
-	if l.acksOwed == 0 {
-		return
-	}
-	l.acksOwed--
-	if l.acksOwed > 0 {
-		return
-	}
-	l.acked = m.now
-	for i := range m.insts {
-		inst := &m.insts[i]
-		iv := &inst.streams[event.StreamTrades]
-		if inst.lastTrade == event.Null && iv.state == event.StateGap && m.now > iv.ts {
-			m.openInterval(inst, event.StreamTrades, event.StateUnverified, event.ProofNone, event.CauseSilence, m.now)
-			inst.lastTs = max(inst.lastTs, m.now)
-		}
-	}
-}
-
 func (m *Machine) delta(in *event.Input, msg *venues.Message) ledger.Outcome {
 	inst := &m.insts[msg.Inst]
-	inst.hear(event.StreamBook, in.Line, msg.Seq)
-	switch {
-	case inst.state == bookSyncing:
+	if m.single() && in.Line != m.leader || !inst.joined(in.Line) && inst.state == bookLive && m.carried(inst, in.Line) {
+		return ledger.Duplicate
+	}
+	inst.heardDelta(in.Line, msg)
+	if inst.state == bookSyncing && m.rules.RestSnapshot {
 		m.bufferFrame(inst, in, msg)
 		return ledger.Buffered
-	case msg.Seq <= inst.seq:
+	}
+	if inst.state != bookLive {
+		return m.reject(ledger.OutOfSync)
+	}
+	switch m.judge(inst, msg) {
+	case known:
 		if msg.Seq == inst.seq || m.paired {
 			return ledger.Duplicate
 		}
 		return ledger.Stale
-	case msg.First > inst.seq+1:
-		m.hold(inst, event.StreamBook, in, msg.First)
-		return ledger.Buffered
+	case jumps:
+		if m.rules.RestSnapshot || m.both() || inst.held[event.StreamBook].frames > 0 {
+			m.hold(inst, event.StreamBook, in, m.firstID(msg))
+			return ledger.Buffered
+		}
+		fallthrough
+	case strange:
+		m.failed(inst, checkChain, event.CauseSequence)
+		return m.reject(ledger.OutOfSync)
 	}
-	m.applyDelta(inst, msg)
+	if !m.applyDelta(inst, msg) {
+		return m.reject(ledger.Checksum)
+	}
 	return ledger.Applied
 }
 
-func (m *Machine) applyDelta(inst *instrument, msg *venues.Message) {
-	m.continueBook(inst)
-	if inst.keyframeOwed {
-		inst.keyframeOwed = false
-		m.putKeyframe(inst)
+// applyDelta changes the book, and writes that, if the book is then what it should be.
+func (m *Machine) applyDelta(inst *instrument, msg *venues.Message) bool {
+	bids := 0
+	if inst.keyframeOwed { // the book as it was, to be written if this message proves it
+		bids = m.collect(inst)
 	}
 	levels := m.batch.Levels[msg.Lo:msg.Hi]
 	for i := range levels {
 		inst.book.Set(levels[i].Side, levels[i].Px, levels[i].Qty)
 	}
+	if !m.checkBook(inst, msg) {
+		return false
+	}
+	m.holds(checkChain)
+	m.continueBook(inst)
+	if inst.keyframeOwed {
+		inst.keyframeOwed = false
+		m.putKeyframe(inst, bids)
+	}
 	inst.seq = msg.Seq
-	inst.lastMessageTs = m.now
+	inst.lastMessageTs, inst.lastEventTs = m.now, msg.TsEvent
+	inst.inband.Applied++
 	inst.stats.BookMessages++
 	m.putBook(inst, msg, levels, 0)
 	m.putTop(inst, msg.TsEvent, false)
+	return true
 }
 
 func (m *Machine) trade(in *event.Input, msg *venues.Message) ledger.Outcome {
 	inst := &m.insts[msg.Inst]
+	if !m.rules.TradesCount {
+		return m.uncountedTrade(in.Line, inst, msg)
+	}
 	iv := &inst.streams[event.StreamTrades]
 	inst.hear(event.StreamTrades, in.Line, msg.TradeNum)
 	switch {
@@ -186,19 +235,19 @@ func (m *Machine) trade(in *event.Input, msg *venues.Message) ledger.Outcome {
 		return ledger.Duplicate
 	case inst.lastTrade == event.Null:
 		m.beginStream(inst, event.StreamTrades, event.StateVerified, event.ProofTradeID)
-	case msg.TradeNum == inst.lastTrade+1:
+	case msg.TradeFirst <= inst.lastTrade+1:
 		// Whatever cut the stream, no trade was missed: the doubt is lifted.
 		if iv.state != event.StateVerified {
 			m.relabel(inst, event.StreamTrades, event.StateVerified, event.ProofTradeID, event.CauseNone)
 		}
-	case msg.TradeNum != m.forced:
-		m.hold(inst, event.StreamTrades, in, msg.TradeNum)
+	case msg.TradeFirst != m.forced && (m.both() || inst.held[event.StreamTrades].frames > 0):
+		m.hold(inst, event.StreamTrades, in, msg.TradeFirst)
 		return ledger.Buffered
 	default:
 		if iv.state == event.StateVerified {
 			m.breakStream(inst, event.StreamTrades, event.CauseSequence)
 		}
-		iv.seqFirst, iv.seqLast = inst.lastTrade+1, msg.TradeNum-1
+		iv.seqFirst, iv.seqLast = inst.lastTrade+1, msg.TradeFirst-1
 		m.beginStream(inst, event.StreamTrades, event.StateVerified, event.ProofTradeID)
 	}
 	inst.lastTrade = msg.TradeNum
@@ -207,8 +256,22 @@ func (m *Machine) trade(in *event.Input, msg *venues.Message) ledger.Outcome {
 	return ledger.Applied
 }
 
-func (m *Machine) quote(inst *instrument, msg *venues.Message) ledger.Outcome {
-	if m.paired && msg.Seq <= inst.lastQuote {
+// uncountedTrade: ids that are not numbers cannot join two lines, nor tell a repetition
+// from a trade, so such trades are taken from the leader alone.
+func (m *Machine) uncountedTrade(number uint8, inst *instrument, msg *venues.Message) ledger.Outcome {
+	if number != m.leader {
+		return ledger.Duplicate
+	}
+	if iv := &inst.streams[event.StreamTrades]; iv.state != event.StateUnverified || iv.messages == 0 {
+		m.beginStream(inst, event.StreamTrades, event.StateUnverified, event.ProofNone)
+	}
+	inst.stats.Trades++
+	m.putTrade(inst, msg)
+	return ledger.Applied
+}
+
+func (m *Machine) quote(number uint8, inst *instrument, msg *venues.Message) ledger.Outcome {
+	if m.paired && msg.Seq <= inst.lastQuote && (msg.Seq != event.Null || number != m.leader) {
 		return ledger.Duplicate
 	}
 	inst.lastQuote = msg.Seq

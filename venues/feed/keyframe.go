@@ -31,6 +31,9 @@ import (
 type keyframe struct {
 	Config      Config            `json:"config"` // instruments at their present scales
 	Lines       [numLines]keyLine `json:"lines"`
+	Leader      uint8             `json:"leader"`
+	Counter     canary            `json:"counter"`
+	Counted     int               `json:"counted"`
 	Paired      bool              `json:"paired"`
 	CommandID   int64             `json:"command_id"`
 	Requests    uint32            `json:"requests"`
@@ -43,12 +46,18 @@ type keyLine struct {
 	Since    int64 `json:"since"`
 	AcksOwed int   `json:"acks_owed"`
 	Acked    int64 `json:"acked"`
+	Next     int64 `json:"next"`
+	Pinged   int64 `json:"pinged"`
+
+	Pending []pending `json:"pending,omitempty"`
 }
 
 type keyHeld struct {
-	Frames int   `json:"frames"`
-	Bytes  int   `json:"bytes"`
-	First  int64 `json:"first"`
+	Frames int    `json:"frames"`
+	Copies int    `json:"copies"`
+	Bytes  int    `json:"bytes"`
+	First  int64  `json:"first"`
+	Pos    uint64 `json:"pos"`
 }
 
 type keyInstrument struct {
@@ -60,6 +69,8 @@ type keyInstrument struct {
 	LastTs        int64                      `json:"last_ts"`
 	LastTrade     int64                      `json:"last_trade"`
 	LastMessageTs int64                      `json:"last_message_ts"`
+	LastEventTs   int64                      `json:"last_event_ts"`
+	DepthTs       int64                      `json:"depth_ts"`
 	LastQuote     int64                      `json:"last_quote"`
 	Heard         [numProven][numLines]int64 `json:"heard"`
 	Held          [numProven]keyHeld         `json:"held"`
@@ -71,6 +82,10 @@ type keyInstrument struct {
 	Attempts      int                        `json:"attempts"`
 	SyncingFrom   int64                      `json:"syncing_from"`
 	Probe         [4]int64                   `json:"probe"` // asked, waitNs, ahead, aheadTs
+	Inband        inband                     `json:"inband"`
+	Canaries      [numChecks]canary          `json:"canaries"`
+	Detail        string                     `json:"detail"`
+	Distrust      event.Cause                `json:"distrust"`
 	Stats         InstrumentStats            `json:"stats"`
 }
 
@@ -79,10 +94,11 @@ type keyInstrument struct {
 func (m *Machine) AppendKeyframe(dst []byte) []byte {
 	k := keyframe{
 		Config: m.cfg, Paired: m.paired, CommandID: m.commandID,
+		Leader: m.leader, Counter: m.counter, Counted: m.counted,
 		Requests: m.requests, Hole: m.hole, Instruments: make([]keyInstrument, len(m.insts)),
 	}
 	for i, l := range m.lines {
-		k.Lines[i] = keyLine{l.up, l.since, l.acksOwed, l.acked}
+		k.Lines[i] = keyLine{l.up, l.since, l.acksOwed, l.acked, l.next, l.pinged, l.pending}
 	}
 	k.Config.Resume = nil
 	k.Config.Instruments = make([]event.Instrument, len(m.insts))
@@ -93,14 +109,16 @@ func (m *Machine) AppendKeyframe(dst []byte) []byte {
 		*ki = keyInstrument{
 			State: inst.state, Bids: inst.book.Len(event.Bid), Asks: inst.book.Len(event.Ask), KeyframeOwed: inst.keyframeOwed,
 			Seq: inst.seq, LastTs: inst.lastTs, LastTrade: inst.lastTrade, LastMessageTs: inst.lastMessageTs,
+			LastEventTs: inst.lastEventTs, DepthTs: inst.depthTs,
 			LastQuote: inst.lastQuote, Heard: inst.heard,
+			Inband: inst.inband, Canaries: inst.canaries, Detail: inst.detail, Distrust: inst.distrust,
 			Buffered: inst.buffered, BufferBytes: len(inst.buffer), FirstID: inst.firstID, Request: inst.request,
 			Attempts: inst.attempts, SyncingFrom: inst.syncingFrom,
 			Probe: [4]int64{inst.probe.asked, inst.probe.waitNs, inst.probe.ahead, inst.probe.aheadTs}, Stats: inst.stats,
 		}
 		ki.Stats.OffGrid += inst.book.OffGrid()
 		for s, h := range inst.held {
-			ki.Held[s] = keyHeld{h.frames, len(h.bytes), h.first}
+			ki.Held[s] = keyHeld{h.frames, h.copies, len(h.bytes), h.first, h.pos}
 		}
 		for s := range inst.streams {
 			ki.Streams[s] = inst.streams[s].known(event.Stream(s))
@@ -181,8 +199,9 @@ func (m *Machine) restore(in *event.Input) error {
 	}
 	m.paired, m.commandID, m.requests, m.hole = k.Paired, k.CommandID, k.Requests, k.Hole
 	for i, l := range k.Lines {
-		m.lines[i] = line{l.Up, l.Since, l.AcksOwed, l.Acked}
+		m.lines[i] = line{l.Up, l.Since, l.AcksOwed, l.Acked, l.Next, l.Pinged, l.Pending}
 	}
+	m.leader, m.counter, m.counted = k.Leader, k.Counter, k.Counted
 	for i := range m.insts {
 		inst, ki := &m.insts[i], &k.Instruments[i]
 		if !ki.possible() {
@@ -190,7 +209,15 @@ func (m *Machine) restore(in *event.Input) error {
 		}
 		inst.state, inst.keyframeOwed, inst.seq = ki.State, ki.KeyframeOwed, ki.Seq
 		inst.lastTs, inst.lastTrade, inst.lastMessageTs = ki.LastTs, ki.LastTrade, ki.LastMessageTs
+		inst.lastEventTs, inst.depthTs = ki.LastEventTs, ki.DepthTs
 		inst.lastQuote, inst.heard = ki.LastQuote, ki.Heard
+		inst.inband, inst.detail, inst.distrust = ki.Inband, ki.Detail, ki.Distrust
+		inst.canaries = ki.Canaries
+		for c := range inst.canaries {
+			if inst.canaries[c].Failed {
+				m.failing[c]++
+			}
+		}
 		inst.firstID, inst.request, inst.attempts, inst.syncingFrom = ki.FirstID, ki.Request, ki.Attempts, ki.SyncingFrom
 		inst.probe = probe{ki.Probe[0], ki.Probe[1], ki.Probe[2], ki.Probe[3]}
 		inst.stats = ki.Stats
@@ -211,16 +238,16 @@ func (m *Machine) restore(in *event.Input) error {
 			}
 		}
 		inst.stats.OffGrid -= inst.book.OffGrid()
-		if inst.buffer, rest, err = m.restoreFrames(rest, ki.BufferBytes, ki.Buffered); err != nil {
+		if inst.buffer, rest, err = m.restoreFrames(rest, ki.BufferBytes, ki.Buffered, 0); err != nil {
 			return err
 		}
 		inst.buffered = ki.Buffered
 		for s, kh := range ki.Held {
 			h := &inst.held[s]
-			if h.bytes, rest, err = m.restoreFrames(rest, kh.Bytes, kh.Frames); err != nil {
+			if h.bytes, rest, err = m.restoreFrames(rest, kh.Bytes, kh.Frames, kh.Copies); err != nil {
 				return err
 			}
-			h.frames, h.first = kh.Frames, kh.First
+			h.frames, h.copies, h.first, h.pos = kh.Frames, kh.Copies, kh.First, kh.Pos
 			m.holding += h.frames
 		}
 	}
@@ -230,39 +257,43 @@ func (m *Machine) restore(in *event.Input) error {
 	return nil
 }
 
-// restoreFrames takes the first n bytes of rest, which hold so many whole frames.
-func (m *Machine) restoreFrames(rest []byte, n, frames int) (kept, left []byte, err error) {
+// restoreFrames takes the first n bytes of rest, which hold so many whole frames, copies
+// among them.
+func (m *Machine) restoreFrames(rest []byte, n, frames, copies int) (kept, left []byte, err error) {
 	if n < 0 || n > len(rest) {
 		return nil, nil, errShortKeyframe
 	}
 	kept = append(kept, rest[:n]...)
-	found := 0
+	found, counted := 0, 0
 	for b := kept; len(b) > 0; found++ {
 		in, size, err := event.GetInput(b)
 		if err != nil || in.Kind != event.InputFrame {
 			return nil, nil, errShortKeyframe
 		}
 		b = b[size:]
+		if in.Aux != countedElsewhere {
+			counted++
+		}
 	}
-	if found != frames {
+	if found != frames || counted != frames-copies {
 		return nil, nil, fmt.Errorf("%d frames wait in it, and it says %d", found, frames)
 	}
-	m.frames.Add(ledger.Received, uint64(frames))
-	m.frames.Add(ledger.Buffered, uint64(frames))
+	m.frames.Add(ledger.Received, uint64(counted))
+	m.frames.Add(ledger.Buffered, uint64(counted))
 	return kept, rest[n:], nil
 }
 
 func (iv *interval) known(s event.Stream) Interval {
 	return Interval{
 		Stream: s, State: iv.state, Proof: iv.proof, Cause: iv.cause, Ts: iv.ts, End: iv.end,
-		SeqFirst: iv.seqFirst, SeqLast: iv.seqLast, Messages: iv.messages,
+		SeqFirst: iv.seqFirst, SeqLast: iv.seqLast, Messages: iv.messages, Detail: iv.detail,
 	}
 }
 
 func (iv *Interval) interval() interval {
 	return interval{
 		state: iv.State, proof: iv.Proof, cause: iv.Cause, ts: iv.Ts, end: iv.End,
-		seqFirst: iv.SeqFirst, seqLast: iv.SeqLast, messages: iv.Messages,
+		seqFirst: iv.SeqFirst, seqLast: iv.SeqLast, messages: iv.Messages, detail: iv.Detail,
 	}
 }
 
@@ -274,5 +305,5 @@ func (ki *keyInstrument) possible() bool {
 			return false
 		}
 	}
-	return ki.State <= bookLive && ki.Buffered >= 0 && ki.Attempts >= 0 && ki.Stats.LastGapCause <= event.CauseJournal
+	return ki.State <= bookLive && ki.Distrust <= event.CauseJournal && ki.Inband.Attempts >= 0 && ki.Inband.Unlucky >= 0 && ki.Buffered >= 0 && ki.Attempts >= 0 && ki.Stats.LastGapCause <= event.CauseJournal
 }

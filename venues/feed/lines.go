@@ -23,6 +23,12 @@ import (
 // One line that ends while the other is up is no gap: what the other has not brought
 // yet it will bring, or jump over.
 //
+// Books without ids of their own (Coinbase's connections count their frames, Kraken's
+// books have checksums only) cannot be joined: they are taken from one line, the leader,
+// and so are trades that the venue does not number (Bybit). The other line's copies are
+// duplicates. When the leader ends, the other leads, and such books start there with a
+// new snapshot.
+//
 // Invariants: with one line up nothing is held back at the end of a step, but frames
 // of a line that has ended, which the other has not reached; a held frame is counted
 // as buffered; frames are held in the order in which they came.
@@ -57,14 +63,22 @@ type line struct {
 	since    int64 // stamp of its connect
 	acksOwed int
 	acked    int64 // stamp of the last ack that was owed, 0 before
+	next     int64 // number of its next frame where the venue counts them, event.Null for any
+	pinged   int64 // stamp of the last ping, or of its connect
+	pending  []pending
 }
 
 // held is what waits for the other line.
 type held struct {
 	bytes  []byte // whole input records
 	frames int
-	first  int64 // least id that one of them starts with
+	copies int    // of them that are counted where another part of the same frame waits
+	first  int64  // least id that one of them starts with
+	pos    uint64 // of the last of them
 }
+
+// countedElsewhere, as the aux of a waiting frame, marks a copy.
+const countedElsewhere = 1
 
 func (m *Machine) connected() bool { return m.lines[0].up || m.lines[1].up }
 
@@ -78,6 +92,15 @@ func (inst *instrument) hear(s event.Stream, number uint8, id int64) {
 
 func (inst *instrument) unheard(s event.Stream) {
 	inst.heard[s] = [numLines]int64{event.Null, event.Null}
+}
+
+// heardDelta: an id that goes back by a link is where the line stands now.
+func (inst *instrument) heardDelta(number uint8, msg *venues.Message) {
+	if number != goneLine && msg.SeqPrev != event.Null && msg.Seq < msg.SeqPrev {
+		inst.heard[event.StreamBook][number] = msg.Seq
+		return
+	}
+	inst.hear(event.StreamBook, number, max(msg.Seq, 0))
 }
 
 // last is the id that the next message of a stream has to follow.
@@ -101,10 +124,19 @@ func (m *Machine) passed(inst *instrument, s event.Stream) bool {
 // lineUp starts on a connection. Only the first one makes the books start again.
 func (m *Machine) lineUp(number uint8) {
 	alone := !m.connected()
-	m.lines[number] = line{up: true, since: m.now}
-	if m.paired = !alone; alone {
-		m.startSyncAll()
+	m.lines[number] = line{up: true, since: m.now, pinged: m.now, next: event.Null}
+	for i := range m.insts {
+		m.insts[i].inband.Joined[number] = false
 	}
+	if m.paired = !alone; !alone {
+		return
+	}
+	m.leader = number
+	m.trustAgain()
+	for i := range m.insts {
+		m.insts[i].inband = inband{Expected: 1}
+	}
+	m.startSyncAll()
 }
 
 func (m *Machine) connect(number uint8) {
@@ -114,14 +146,14 @@ func (m *Machine) connect(number uint8) {
 	if !m.connected() {
 		m.commandID = 0
 	}
-	acks := 0
+	m.lineUp(number)
+	l := &m.lines[number]
+	l.next = 0
 	for _, c := range m.venue.Subscribe(m.cfg.Instruments, m.subscription()) {
 		m.commandID = max(m.commandID, c.ID)
-		acks += c.Acks
-		m.act(Action{Kind: ActionSend, Line: number, Text: c.Text})
+		l.acksOwed += c.Acks
+		m.send(number, c, true)
 	}
-	m.lineUp(number)
-	m.lines[number].acksOwed = acks
 }
 
 func (m *Machine) subscription() venues.Subscription {
@@ -143,6 +175,19 @@ func (m *Machine) close(number uint8) {
 	if !other.up {
 		m.end(event.CauseDisconnect)
 		return
+	}
+	if number == m.leader {
+		m.handOver(1 - number)
+	}
+	for i := range m.insts {
+		// The other may not have brought its snapshot yet, and then nothing joins its ids
+		// to those that were.
+		inst := &m.insts[i]
+		if !m.rules.RestSnapshot && !m.single() && inst.state == bookLive && !inst.inband.Joined[1-number] {
+			m.dropHeldOf(inst, event.StreamBook)
+			m.dropBook(inst, event.CauseDisconnect)
+			m.startSync(inst)
+		}
 	}
 	if other.acksOwed == 0 {
 		return
@@ -167,10 +212,20 @@ func markGone(records []byte, number uint8) {
 // hold keeps a frame back.
 func (m *Machine) hold(inst *instrument, s event.Stream, in *event.Input, first int64) {
 	h := &inst.held[s]
+	if h.frames > 0 && h.pos == in.Pos { // with an earlier message of the same frame
+		return
+	}
 	if h.frames == 0 || first < h.first {
 		h.first = first
 	}
-	h.bytes = event.AppendInput(h.bytes, in.InputHead, in.Data)
+	head := in.InputHead
+	if m.kept { // another part of it waits already
+		head.Aux = countedElsewhere
+	}
+	h.copies += int(head.Aux)
+	m.kept = true
+	h.pos = in.Pos
+	h.bytes = event.AppendInput(h.bytes, head, in.Data)
 	h.frames++
 	m.holding++
 }
@@ -179,9 +234,9 @@ func (m *Machine) hold(inst *instrument, s event.Stream, in *event.Input, first 
 func (m *Machine) unhold(inst *instrument, s event.Stream) []byte {
 	h := &inst.held[s]
 	waiting := slices.Clone(h.bytes) // rare; hold may need the memory meanwhile
-	m.frames.Unbuffer(h.frames)
+	m.frames.Unbuffer(h.frames - h.copies)
 	m.holding -= h.frames
-	h.bytes, h.frames = h.bytes[:0], 0
+	h.bytes, h.frames, h.copies = h.bytes[:0], 0, 0
 	return waiting
 }
 
@@ -197,15 +252,22 @@ func (m *Machine) release(inst *instrument) {
 // dropHeld books what is held back as rejected: its places are in a gap.
 func (m *Machine) dropHeld(inst *instrument) {
 	for s := range event.Stream(numProven) {
-		n := inst.held[s].frames
+		m.dropHeldOf(inst, s)
+	}
+}
+
+func (m *Machine) dropHeldOf(inst *instrument, s event.Stream) {
+	if h := &inst.held[s]; h.frames > 0 {
+		n := h.frames - h.copies
 		m.unhold(inst, s)
 		m.frames.RejectN(ledger.OutOfSync, n)
 	}
 }
 
-// take takes frames that have waited.
-func (m *Machine) take(waiting []byte) {
-	eventTs := m.eventTs
+// take takes what an instrument has of a stream in frames that have waited.
+func (m *Machine) take(waiting []byte, inst *instrument, s event.Stream) {
+	eventTs, only := m.eventTs, m.only
+	m.only = part{int(inst.dir - m.cfg.Base), s}
 	for len(waiting) > 0 {
 		in, size, err := event.GetInput(waiting)
 		if err != nil {
@@ -215,14 +277,14 @@ func (m *Machine) take(waiting []byte) {
 		m.frameTs = in.Ts
 		m.frame(&in)
 	}
-	m.frameTs, m.eventTs = m.now, eventTs
+	m.frameTs, m.eventTs, m.only = m.now, eventTs, only
 }
 
 // giveUp stops waiting for what comes before the first of the held trades. The others
 // may have to wait for more.
 func (m *Machine) giveUp(inst *instrument) {
 	m.forced = inst.held[event.StreamTrades].first
-	m.take(m.unhold(inst, event.StreamTrades))
+	m.take(m.unhold(inst, event.StreamTrades), inst, event.StreamTrades)
 	m.forced = event.Null
 }
 
@@ -234,11 +296,11 @@ func (m *Machine) settle() {
 			// Each turn takes at least one frame off, for good.
 			for h := &inst.held[s]; h.frames > 0; {
 				if h.first <= inst.last(s)+1 {
-					m.take(m.unhold(inst, s))
+					m.take(m.unhold(inst, s), inst, s)
 				} else if !m.passed(inst, s) && m.now-stampOf(h.bytes) < holdNs && len(h.bytes) <= min(holdBytesMax, m.bufferBytes) {
 					break
 				} else if s == event.StreamBook {
-					m.resync(inst, event.CauseSequence)
+					m.failed(inst, checkChain, event.CauseSequence)
 				} else {
 					m.giveUp(inst)
 				}
@@ -271,6 +333,7 @@ func (m *Machine) Joined(number uint8) bool {
 // Between a 48th and a 24th of its lifetime, not the same for any two lines: one that
 // fails has time to be tried again, and an agent's feeds do not go all at once.
 func (m *Machine) tickLines() {
+	m.tickCommands()
 	lead := m.rules.ConnectionLifetimeNs / 48
 	for i := range m.lines {
 		l := &m.lines[i]

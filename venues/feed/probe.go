@@ -25,14 +25,7 @@ func (m *Machine) tickProbe(inst *instrument) {
 	p := &inst.probe
 	switch {
 	case p.ahead > inst.seq && m.now-p.aheadTs >= probeGraceNs:
-		for _, c := range m.venue.Resubscribe(inst.Instrument, m.subscription(), m.commandID+1) {
-			m.commandID = max(m.commandID, c.ID)
-			for number := range m.lines {
-				if m.lines[number].up {
-					m.act(Action{Kind: ActionSend, Line: uint8(number), Text: c.Text})
-				}
-			}
-		}
+		m.resubscribe(inst)
 		m.resync(inst, event.CauseSilence)
 	case p.ahead > inst.seq:
 	case m.rules.RestSnapshot && (p.asked == 0 || m.now-p.asked >= p.waitNs):

@@ -23,6 +23,14 @@ func (m *Machine) head(kind event.RowKind, inst *instrument, ts int64) event.Hea
 	}
 }
 
+// flags of a row: it says about itself what its interval says.
+func (inst *instrument) flags(s event.Stream) uint8 {
+	if inst.streams[s].state == event.StateUnverified {
+		return event.FlagUnverified
+	}
+	return 0
+}
+
 // putBook writes one book message: a row a level, or one row for a message
 // without levels.
 func (m *Machine) putBook(inst *instrument, msg *venues.Message, levels []event.Level, flags uint8) {
@@ -34,7 +42,7 @@ func (m *Machine) putBook(inst *instrument, msg *venues.Message, levels []event.
 		return
 	}
 	h := m.head(event.RowBook, inst, ts)
-	h.Flags, h.N = flags, event.BookN(len(levels))
+	h.Flags, h.N = flags|inst.flags(event.StreamBook), event.BookN(len(levels))
 	h.TsEvent, h.Seq, h.SeqPrev = msg.TsEvent, msg.Seq, msg.SeqPrev
 	h.Put(b, len(b))
 	for i := range levels {
@@ -43,11 +51,8 @@ func (m *Machine) putBook(inst *instrument, msg *venues.Message, levels []event.
 	m.out.Commit()
 }
 
-// putKeyframe writes the whole book as it stands.
-func (m *Machine) putKeyframe(inst *instrument) {
-	m.scratch = inst.book.AppendLevels(m.scratch[:0], event.Bid)
-	bids := len(m.scratch)
-	m.scratch = inst.book.AppendLevels(m.scratch, event.Ask)
+// putKeyframe writes the whole book as it stands in m.scratch, the bids first.
+func (m *Machine) putKeyframe(inst *instrument, bids int) {
 	rows := max(1, len(m.scratch))
 	ts := m.takeTs(inst, rows)
 	inst.counted(event.StreamBook, inst.lastTs, inst.seq)
@@ -56,7 +61,8 @@ func (m *Machine) putKeyframe(inst *instrument) {
 		return
 	}
 	h := m.head(event.RowBook, inst, ts)
-	h.Flags, h.N, h.Seq = event.FlagSnapshot|event.FlagKeyframe, event.BookN(len(m.scratch)), inst.seq
+	h.Flags = event.FlagSnapshot | event.FlagKeyframe | inst.flags(event.StreamBook)
+	h.N, h.Seq = event.BookN(len(m.scratch)), inst.seq
 	h.Put(b, len(b))
 	for i, l := range m.scratch {
 		side := event.Bid
@@ -89,7 +95,7 @@ func (m *Machine) putTop(inst *instrument, tsEvent int64, always bool) {
 		return
 	}
 	h := m.head(event.RowTop, inst, inst.lastTs)
-	h.TsEvent, h.Seq = tsEvent, inst.seq
+	h.TsEvent, h.Seq, h.Flags = tsEvent, inst.seq, inst.flags(event.StreamBook)
 	h.N, h.Extra = uint16(bids.n), uint16(asks.n)
 	h.Put(b, len(b))
 	for i, l := range bids.levels[:bids.n] {
@@ -132,6 +138,7 @@ func (m *Machine) putTrade(inst *instrument, msg *venues.Message) {
 	}
 	h := m.head(event.RowTrade, inst, ts)
 	h.TsEvent, h.Seq, h.N = msg.TsEvent, msg.Seq, uint16(len(msg.TradeID))
+	h.Flags = inst.flags(event.StreamTrades)
 	h.Put(b, len(b))
 	event.PutLevel(b, 0, event.Level{Px: msg.Px, Qty: msg.Qty, Side: msg.Side})
 	n := copy(b[event.HeadSize+event.LevelSize:], msg.TradeID)
@@ -147,10 +154,7 @@ func (m *Machine) putQuote(inst *instrument, msg *venues.Message) {
 		return
 	}
 	h := m.head(event.RowQuote, inst, ts)
-	h.TsEvent, h.Seq = msg.TsEvent, msg.Seq
-	if inst.streams[event.StreamQuotes].state == event.StateUnverified {
-		h.Flags = event.FlagUnverified
-	}
+	h.TsEvent, h.Seq, h.Flags = msg.TsEvent, msg.Seq, inst.flags(event.StreamQuotes)
 	h.Put(b, len(b))
 	event.PutPair(b, 0, msg.Px, msg.Qty)
 	event.PutPair(b, 1, msg.AskPx, msg.AskQty)
@@ -165,14 +169,15 @@ func (m *Machine) putCoverage(inst *instrument, s event.Stream) {
 }
 
 func (m *Machine) putInterval(inst *instrument, s event.Stream, iv *interval) {
-	b := m.claim(event.CoverageSize(0), ledger.Coverage, 1)
+	b := m.claim(event.CoverageSize(len(iv.detail)), ledger.Coverage, 1)
 	if b == nil {
 		return
 	}
+	m.text = append(m.text[:0], iv.detail...)
 	event.PutCoverage(b, &event.Coverage{
 		Inst: inst.dir, Stream: s, State: iv.state, Proof: iv.proof, Cause: iv.cause,
 		Ts: iv.ts, TsEnd: max(iv.end, iv.ts), SeqFirst: iv.seqFirst, SeqLast: iv.seqLast, Messages: iv.messages,
-		Pos: m.pos, TsRecv: m.now,
+		Pos: m.pos, TsRecv: m.now, Detail: m.text,
 	})
 	m.out.Commit()
 }

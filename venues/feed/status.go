@@ -19,6 +19,7 @@ type InstrumentStatus struct {
 	Seq           int64
 	LastMessageTs int64
 	Buffered      int
+	Refused       string // why the venue does not send what was asked for, as it said; empty if it does
 	Streams       [event.NumStreams]StreamStatus
 	Stats         InstrumentStats
 }
@@ -28,6 +29,7 @@ type StreamStatus struct {
 	State, Proof, Cause string
 	Ts, TsEnd           int64
 	Messages            int64
+	Detail              string
 }
 
 // Status of the machine as of its last input. It allocates: once a second is fine.
@@ -42,12 +44,12 @@ func (m *Machine) Status() Status {
 		inst := &m.insts[i]
 		s := InstrumentStatus{
 			Symbol: inst.Symbol, Book: bookStateNames[inst.state], Seq: inst.seq, LastMessageTs: inst.lastMessageTs,
-			Bids: inst.book.Len(event.Bid), Asks: inst.book.Len(event.Ask), Buffered: inst.buffered, Stats: inst.stats,
+			Bids: inst.book.Len(event.Bid), Asks: inst.book.Len(event.Ask), Buffered: inst.buffered, Refused: inst.inband.Refused, Stats: inst.stats,
 		}
 		s.Stats.OffGrid += inst.book.OffGrid()
 		for k := range inst.streams {
 			iv := &inst.streams[k]
-			s.Streams[k] = StreamStatus{iv.state.String(), iv.proof.String(), iv.cause.String(), iv.ts, iv.end, iv.messages}
+			s.Streams[k] = StreamStatus{iv.state.String(), iv.proof.String(), iv.cause.String(), iv.ts, iv.end, iv.messages, iv.detail}
 		}
 		st.Instruments[i] = s
 	}

@@ -38,16 +38,24 @@ func (m *Machine) startSync(inst *instrument) {
 	inst.state = bookSyncing
 	inst.syncingFrom = m.now
 	inst.request, inst.attempts = 0, 0
+	inst.inband.RenewAt, inst.inband.Attempts = m.now+m.patienceNs(), 0
 }
 
 // resync gives up one book and waits for a new snapshot; the other instruments
 // go on. What was held back waits for the snapshot like what comes later.
 func (m *Machine) resync(inst *instrument, cause event.Cause) {
 	m.note("%s %s: gap (%s) after id %d; resync", m.rules.Name, inst.Symbol, cause, inst.seq)
+	if !m.rules.RestSnapshot {
+		m.dropHeldOf(inst, event.StreamBook)
+		m.dropBook(inst, cause)
+		m.startSync(inst)
+		m.renew(inst)
+		return
+	}
 	waiting := m.unhold(inst, event.StreamBook)
 	m.dropBook(inst, cause)
 	m.startSync(inst)
-	m.take(waiting)
+	m.take(waiting, inst, event.StreamBook)
 }
 
 func (m *Machine) dropBook(inst *instrument, cause event.Cause) {
@@ -103,7 +111,11 @@ func (m *Machine) refetch(inst *instrument) {
 }
 
 func (m *Machine) tickSync(inst *instrument) {
-	if inst.state == bookSyncing && m.rules.RestSnapshot && m.now-inst.syncingFrom >= fetchAfterNs {
+	switch {
+	case inst.state != bookSyncing:
+	case !m.rules.RestSnapshot:
+		m.tickInband(inst)
+	case m.now-inst.syncingFrom >= fetchAfterNs:
 		m.fetch(inst, 0)
 	}
 }
@@ -146,17 +158,28 @@ func (m *Machine) rest(in *event.Input) {
 	}
 }
 
+// applySnapshot makes a fetched snapshot the book.
 func (m *Machine) applySnapshot(inst *instrument, msg *venues.Message) {
+	m.load(inst, msg)
+	inst.seq, inst.state = msg.Seq, bookLive
+	m.beginBook(inst)
+	m.putSnapshot(inst, msg)
+}
+
+// load puts the levels of a snapshot into the book, in place of what was there.
+func (m *Machine) load(inst *instrument, msg *venues.Message) {
 	inst.book.Clear()
 	levels := m.batch.Levels[msg.Lo:msg.Hi]
 	for i := range levels {
 		inst.book.Set(levels[i].Side, levels[i].Px, levels[i].Qty)
 	}
-	inst.seq, inst.state = msg.Seq, bookLive
-	inst.lastMessageTs = m.now
+	inst.keyframeOwed = false
+}
+
+func (m *Machine) putSnapshot(inst *instrument, msg *venues.Message) {
+	inst.lastMessageTs, inst.lastEventTs = m.now, msg.TsEvent
 	inst.stats.BookMessages++
-	m.beginStream(inst, event.StreamBook, event.StateVerified, m.rules.Proof)
-	m.putBook(inst, msg, levels, event.FlagSnapshot)
+	m.putBook(inst, msg, m.batch.Levels[msg.Lo:msg.Hi], event.FlagSnapshot)
 	m.putTop(inst, msg.TsEvent, true)
 }
 
@@ -166,7 +189,7 @@ func (m *Machine) replayBuffer(inst *instrument) {
 	waiting := slices.Clone(inst.buffer) // rare; bufferFrame may need inst.buffer meanwhile
 	m.frames.Unbuffer(inst.buffered)
 	inst.buffer, inst.buffered = inst.buffer[:0], 0
-	m.take(waiting)
+	m.take(waiting, inst, event.StreamBook)
 }
 
 // widen raises the scales of an instrument, or changes nothing and returns false

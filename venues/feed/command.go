@@ -1,0 +1,117 @@
+package feed
+
+import (
+	"deeptape/hotpath/event"
+	"deeptape/venues"
+)
+
+// Commands are answered, and an answer is what tells a refusal from silence. Each line
+// keeps its commands until they are.
+
+// answerPatienceNs is how long a command may go unanswered before the operator is told.
+const answerPatienceNs = 10e9
+
+// pending is a command that has not had all of its answers.
+type pending struct {
+	ID      int64 `json:"id"`
+	Inst    int   `json:"inst"` // -1: for several
+	Owed    int   `json:"owed"`
+	SentTs  int64 `json:"sent_ts"`
+	Initial bool  `json:"initial"` // of the connection's subscription
+	Noted   bool  `json:"noted"`
+}
+
+func (m *Machine) send(number uint8, c venues.Command, initial bool) {
+	m.act(Action{Kind: ActionSend, Line: number, Text: c.Text})
+	if c.Acks > 0 {
+		l := &m.lines[number]
+		l.pending = append(l.pending, pending{ID: c.ID, Inst: c.Inst, Owed: c.Acks, SentTs: m.now, Initial: initial})
+	}
+}
+
+// answered takes one answer off the command that it is for, and returns that. An answer
+// without an id is for the oldest one.
+func (l *line) answered(id int64) (pending, bool) {
+	for i := range l.pending {
+		p := &l.pending[i]
+		if p.ID != id && id != 0 {
+			continue
+		}
+		p.Owed--
+		of := *p
+		if p.Owed == 0 {
+			l.pending = append(l.pending[:i], l.pending[i+1:]...)
+		}
+		return of, true
+	}
+	return pending{}, false
+}
+
+// ack: once every command of a connection's subscription is answered the streams are on,
+// so a trade that has not come yet is not missed for want of one; it is unproven.
+func (m *Machine) ack(number uint8, id int64) {
+	l := &m.lines[number]
+	if p, ok := l.answered(id); !ok || !p.Initial {
+		return
+	}
+	l.acksOwed--
+	if l.acksOwed > 0 {
+		return
+	}
+	l.acked = m.now
+	for i := range m.insts {
+		m.awaitTrades(&m.insts[i])
+	}
+}
+
+// awaitTrades ends the gap of a stream of trades that is on and has had none.
+func (m *Machine) awaitTrades(inst *instrument) {
+	iv := &inst.streams[event.StreamTrades]
+	if inst.lastTrade == event.Null && iv.state == event.StateGap && m.now > iv.ts {
+		m.openInterval(inst, event.StreamTrades, event.StateUnverified, event.ProofNone, event.CauseSilence, m.now)
+		inst.lastTs = max(inst.lastTs, m.now)
+	}
+}
+
+// refused: what was asked for will not come, or not until it is asked for again.
+func (m *Machine) refused(number uint8, msg *venues.Message) {
+	p, ok := m.lines[number].answered(msg.ID)
+	i := msg.Inst // where the refusal says itself whose it is
+	if i < 0 && ok {
+		i = p.Inst
+	}
+	if i < 0 || i >= len(m.insts) {
+		m.note("%s refused command %d: %.200s", m.rules.Name, msg.ID, msg.Text)
+		return
+	}
+	inst := &m.insts[i]
+	inst.inband.Refused = string(msg.Text[:min(len(msg.Text), 200)])
+	m.note("%s refused command %d, for %s: %s", m.rules.Name, msg.ID, inst.Symbol, inst.inband.Refused)
+}
+
+// tickCommands sends the pings that are due, and tells of commands without answer.
+func (m *Machine) tickCommands() {
+	for i := range m.lines {
+		l := &m.lines[i]
+		if !l.up {
+			continue
+		}
+		if every := m.rules.PingEveryNs; every > 0 && m.now-l.pinged >= every {
+			l.pinged = m.now
+			m.commandID++
+			m.act(Action{Kind: ActionSend, Line: uint8(i), Text: m.venue.Ping(m.commandID)})
+		}
+		for k := range l.pending {
+			p := &l.pending[k]
+			if p.Noted || m.now-p.SentTs < answerPatienceNs {
+				continue
+			}
+			p.Noted = true
+			who := "several symbols"
+			if p.Inst >= 0 && p.Inst < len(m.insts) {
+				who = m.insts[p.Inst].Symbol
+			}
+			m.note("%s has not answered command %d, for %s, in %d s", m.rules.Name, p.ID, who, (m.now-p.SentTs)/1e9)
+		}
+	}
+}
