@@ -27,7 +27,9 @@ func benchRecording(b *testing.B, v Venue, symbol, name string) {
 	ns := float64(b.Elapsed().Nanoseconds())
 	b.SetBytes(int64(bytes / b.N))
 	b.ReportMetric(ns/float64(frames), "ns/frame")
-	b.ReportMetric(ns/float64(max(1, levels)), "ns/level")
+	if levels > 0 {
+		b.ReportMetric(ns/float64(levels), "ns/level")
+	}
 }
 
 func BenchmarkOKX(b *testing.B) { benchRecording(b, okx{}, "BTC-USDT", okxRecordings[0].name) }
