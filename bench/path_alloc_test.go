@@ -127,6 +127,7 @@ func TestPathAllocations(t *testing.T) {
 	const sync = 20 // frames before the snapshot
 	begin := func() {
 		p.input(event.InputConnect, 1, nil)
+		p.input(event.InputFrame, 0, []byte(`{"result":null,"id":1}`)) // else the operator is told
 		for _, f := range frames[:sync] {
 			p.input(event.InputFrame, 0, f)
 		}
