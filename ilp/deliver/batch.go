@@ -15,13 +15,14 @@ const (
 	bulkTop
 	bulkQuotes
 	bulkTrades
+	bulkDepth
 	numBulk
 )
 
-var bulkNames = [numBulk]string{line.TableBook, line.TableTop, line.TableQuotes, line.TableTrades}
+var bulkNames = [numBulk]string{line.TableBook, line.TableTop, line.TableQuotes, line.TableTrades, line.TableDepth}
 
 func (t bulkTable) ledger() ledger.Table {
-	return [numBulk]ledger.Table{ledger.BookDelta, ledger.BookTop, ledger.Quotes, ledger.Trades}[t]
+	return [numBulk]ledger.Table{ledger.BookDelta, ledger.BookTop, ledger.Quotes, ledger.Trades, ledger.BookDepth}[t]
 }
 
 // batch is rows of one table on their way. Its bytes do not change until QuestDB

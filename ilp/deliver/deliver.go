@@ -135,7 +135,7 @@ func New(opt Options, bell *ring.Doorbell, lanes []*lane.Lane) *Deliverer {
 		opt.FlushEvery = 200 * time.Millisecond
 	}
 	if opt.Batches == 0 {
-		opt.Batches = 10
+		opt.Batches = 11
 	}
 	if opt.Sched == nil {
 		opt.Sched = task.Real{}

@@ -110,6 +110,16 @@ func newTestFeed(number uint16, rng *rand.Rand, n int, opt lane.Options, bell *r
 				event.PutPair(b, 1, 11, 10)
 				recs = append(recs, testRecord{b, ledger.Quotes, []expected{{rowKey{"quotes", symbol(i), "", ts}, 0, fmt.Sprintf("seq=%d", pos)}}})
 				ts++
+			case k < 16:
+				b := make([]byte, event.DepthSize(2))
+				h := head(event.RowDepth, i)
+				h.N = 2
+				h.Put(b, len(b))
+				for k := range 3 {
+					event.PutPair(b, k, 10, int64(pos))
+				}
+				recs = append(recs, testRecord{b, ledger.BookDepth, []expected{{rowKey{"book_depth", symbol(i), "", ts}, 0, fmt.Sprintf("seq=%d", pos)}}})
+				ts++
 			case k < 17:
 				id := fmt.Sprint("t", ts)
 				b := make([]byte, event.TradeSize(len(id)))

@@ -145,6 +145,8 @@ func (d *Deliverer) encode(ls *laneState, dir *directory, rec []byte) error {
 		t = bulkQuotes
 	case event.RowTrade:
 		t = bulkTrades
+	case event.RowDepth:
+		t = bulkDepth
 	case event.RowInst:
 		if err := d.learn(dir, rec); err != nil {
 			return err
@@ -168,6 +170,8 @@ func (d *Deliverer) encode(ls *laneState, dir *directory, rec []byte) error {
 		b.body, rows = line.AppendQuote(b.body, inst, rec)
 	case bulkTrades:
 		b.body, rows = line.AppendTrade(b.body, inst, rec)
+	case bulkDepth:
+		b.body, rows = line.AppendDepth(b.body, inst, rec)
 	}
 	b.add(ls.index, h.Pos, rows, d.clock())
 	ls.l.Rows.Deliver().Take(t.ledger(), rows, ls.source != nil)

@@ -5,6 +5,8 @@ package line
 import (
 	"math/rand/v2"
 	"testing"
+
+	"deeptape/hotpath/event"
 )
 
 func TestNoAllocations(t *testing.T) {
@@ -21,14 +23,16 @@ func TestNoAllocations(t *testing.T) {
 		dst = dst[:0]
 		for i, rec := range records {
 			switch samples[i].head.Kind {
-			case 1:
+			case event.RowBook:
 				dst, _ = AppendBook(dst, inst, rec)
-			case 2:
+			case event.RowTop:
 				dst, _ = AppendTop(dst, inst, rec)
-			case 3:
+			case event.RowQuote:
 				dst, _ = AppendQuote(dst, inst, rec)
-			case 4:
+			case event.RowTrade:
 				dst, _ = AppendTrade(dst, inst, rec)
+			case event.RowDepth:
+				dst, _ = AppendDepth(dst, inst, rec)
 			}
 		}
 	})

@@ -33,6 +33,7 @@ const (
 	TableTop    = "book_top"
 	TableQuotes = "quotes"
 	TableTrades = "trades"
+	TableDepth  = "book_depth"
 )
 
 // Inst is an instrument as the rows name it: the beginnings of its lines, escaped
@@ -46,6 +47,7 @@ type Inst struct {
 	trade [3]string
 	top   string
 	quote string
+	depth string
 }
 
 // NewInst refuses a venue or symbol that could not be told apart from the rest of
@@ -63,6 +65,7 @@ func NewInst(venue, symbol string) (*Inst, error) {
 		Venue: venue, Symbol: symbol,
 		top:   TableTop + key + " ",
 		quote: TableQuotes + key + " ",
+		depth: TableDepth + key + " ",
 	}
 	i.book[event.NoSide] = TableBook + key + " "
 	i.book[event.Bid] = TableBook + key + ",side=bid px="
@@ -228,6 +231,30 @@ func AppendTrade(dst []byte, inst *Inst, rec []byte) ([]byte, int) {
 	return appendTail(dst, start, &h), 1
 }
 
+// AppendDepth writes the row of a RowDepth: a side's array has the size of each band.
+// An empty side has no price; a sum that is too large is a null of the array.
+func AppendDepth(dst []byte, inst *Inst, rec []byte) ([]byte, int) {
+	var h event.Head
+	h.Get(rec)
+	mustBe(h.Kind, event.RowDepth)
+	dst = append(dst, inst.depth...)
+	start := len(dst)
+	bid, ask := event.GetPair(rec, 0)
+	if bid != event.Null {
+		dst = append(dst, "bid==\x10"...)
+		dst = appendDouble(dst, fixed.Float(bid, h.PxScale))
+	}
+	if ask != event.Null {
+		dst = append(appendComma(dst, start), "ask==\x10"...)
+		dst = appendDouble(dst, fixed.Float(ask, h.PxScale))
+	}
+	if n := int(h.N); n > 0 {
+		dst = appendBands(append(appendComma(dst, start), "bid_depth="...), &h, rec, n, 0)
+		dst = appendBands(append(dst, ",ask_depth="...), &h, rec, n, 1)
+	}
+	return appendTail(dst, start, &h), 1
+}
+
 // mustBe stops a record in the wrong function: its bytes mean something else there.
 func mustBe(kind, want event.RowKind) {
 	if kind != want {
@@ -325,6 +352,23 @@ func appendSide(dst []byte, h *event.Head, rec []byte, first, n int) []byte {
 	for i := first; i < first+n; i++ {
 		_, qty := event.GetPair(rec, i)
 		dst = appendDouble(dst, fixed.Float(qty, h.QtyScale))
+	}
+	return dst
+}
+
+// appendBands writes one side's sizes as a DOUBLE[], the form of appendSide with one
+// dimension.
+func appendBands(dst []byte, h *event.Head, rec []byte, n, side int) []byte {
+	dst = append(dst, '=', 0x0e, 0x0a, 1)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(n))
+	for i := range n {
+		var sizes [2]int64
+		sizes[0], sizes[1] = event.GetPair(rec, 1+i)
+		f := math.NaN()
+		if sizes[side] != event.Null {
+			f = fixed.Float(sizes[side], h.QtyScale)
+		}
+		dst = appendDouble(dst, f)
 	}
 	return dst
 }

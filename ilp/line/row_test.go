@@ -24,6 +24,9 @@ func TestRow(t *testing.T) {
 			for i := range s.bids {
 				s.bids[i][0] = 0x1a0a0a0a0a0a0a // as a double seven bytes of it are line ends
 			}
+			for i := range s.bands {
+				s.bands[i][0] = 0x1a0a0a0a0a0a0a
+			}
 			body, _ = s.append(body, inst)
 			ends = append(ends, len(body))
 		}
