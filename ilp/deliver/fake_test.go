@@ -60,7 +60,7 @@ func (f *fakeDB) up() {
 	}
 	var ln net.Listener
 	var err error
-	for range 100 { // the kernel may still be closing the old one
+	for range 6000 { // the kernel may still be closing the old one
 		if ln, err = net.Listen("tcp", addr); err == nil {
 			break
 		}
