@@ -96,7 +96,7 @@ func TestNoAnswer(t *testing.T) {
 	defer server.Close()
 	defer close(release)
 	conf := confOf(server)
-	conf.RequestTimeout = 50 * time.Millisecond
+	conf.RequestTimeout = time.Second // time to connect
 	stopped, stop := context.WithCancel(context.Background())
 	time.AfterFunc(20*time.Millisecond, stop)
 	for _, c := range []struct {
@@ -230,7 +230,7 @@ func TestBodyIsReleased(t *testing.T) {
 // live opens the QuestDB of this test process, with empty tables.
 func live(t *testing.T) (context.Context, *qdb.DB) {
 	addr := dbtest.Start(t)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	db := qdb.Open(qdb.Conf{Addr: addr})
 	t.Cleanup(func() { cancel(); db.Close() })
 	if err := schema.Create(ctx, db); err != nil {
@@ -247,7 +247,7 @@ func live(t *testing.T) (context.Context, *qdb.DB) {
 // applied waits until a query that counts gives n, or tells what it gives.
 func applied(t *testing.T, ctx context.Context, db *qdb.DB, sql string, n int64) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		r, err := db.Query(ctx, sql)
 		if err != nil {
 			t.Fatal(err)
