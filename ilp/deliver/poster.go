@@ -149,7 +149,7 @@ func (d *Deliverer) quarantine(table, reason string, row []byte) error {
 	text := fmt.Appendf(nil, "# %s refused: %s\n", time.Unix(0, d.clock()).UTC().Format(time.RFC3339Nano), bytes.Join(bytes.Fields([]byte(reason)), []byte(" ")))
 	text = append(text, row...)
 	for !d.quarantining.CompareAndSwap(false, true) {
-		d.sched.Sleep(nil, time.Millisecond)
+		d.sched.Sleep(context.Background(), time.Millisecond)
 	}
 	defer d.quarantining.Store(false)
 	if err := d.opt.Append(name, text); err != nil {
