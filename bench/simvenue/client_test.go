@@ -219,12 +219,12 @@ func write(t *testing.T, lines ...string) Recording {
 	if err := os.WriteFile(strings.TrimSuffix(path, "jsonl")+"recv", recv.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return Recording{path}
+	return Recording{Path: path}
 }
 
 // diffLine is the wrapped diff of one symbol with one bid.
 func diffLine(symbol string, first, last int, px, qty string) string {
-	return fmt.Sprintf(`{"stream":"%s@depth@100ms","data":%s}`, lower(symbol), bareDiff(symbol, first, last, px, qty))
+	return fmt.Sprintf(`{"stream":"%s@depth@100ms","data":%s}`, strings.ToLower(symbol), bareDiff(symbol, first, last, px, qty))
 }
 
 func bareDiff(symbol string, first, last int, px, qty string) string {
@@ -240,7 +240,7 @@ func aRecording(t *testing.T, symbol string) (Recording, []string) {
 		}
 		lines = append(lines, diffLine(symbol, i*10+1, i*10+10, fmt.Sprintf("%d.00000000", 100+i), fmt.Sprintf("%d.00000000", 1+i)))
 		if i == 4 {
-			lines = append(lines, fmt.Sprintf(`{"stream":"%s@trade","data":{"e":"trade","E":1,"s":%q,"t":7,"p":"99.00000000","q":"0.10000000","T":1,"m":true,"M":true}}`, lower(symbol), symbol))
+			lines = append(lines, fmt.Sprintf(`{"stream":"%s@trade","data":{"e":"trade","E":1,"s":%q,"t":7,"p":"99.00000000","q":"0.10000000","T":1,"m":true,"M":true}}`, strings.ToLower(symbol), symbol))
 		}
 	}
 	return write(t, lines...), lines

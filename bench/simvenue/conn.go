@@ -2,13 +2,10 @@ package simvenue
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"io"
 	"net"
-	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -20,283 +17,256 @@ const (
 	maxMessageLen = 64 * 1024 // from a client
 )
 
-// conn is one WebSocket connection: a reader that obeys the client, a writer
-// that alone touches the socket's way out, and a pinger.
+// conn is the transport of one session: a reader that hands the client's words
+// to the session, a writer that alone touches the socket's way out, and a ticker.
 type conn struct {
-	s     *Server
-	sock  net.Conn
-	born  time.Time
-	queue chan outFrame
-	done  chan struct{} // the connection has ended
-	wrote chan struct{} // the writer has ended: nothing queued goes out any more
-	once  sync.Once
-	gone  atomic.Bool // cut or closing: nothing more is queued
-
-	dropped  chan struct{} // closed when, after gone, no stream has the connection any more
-	dropOnce sync.Once
-
-	// mu makes a change of subscription and its acknowledgement one step for
-	// the feeds: no frame can come before the acknowledgement that permits it,
-	// none after the one that forbids it. It may be held while the queue is
-	// full; the writer never takes it.
-	mu       sync.Mutex
-	combined bool
-	subs     map[string]bool
-	names    []string // the same, in the order of subscription
-
-	pingMu sync.Mutex
-	pings  []sentPing // unanswered, oldest first
-
-	recent []time.Time // of client messages within the last second; reader only
+	p       *place
+	session *Session
+	sock    net.Conn
+	out     outbox
+	once    sync.Once
+	done    chan struct{} // the connection has ended
+	dead    bool          // p.mu: half-open by a fault; nothing that the client says is heard
 }
 
-type sentPing struct {
-	payload string
-	at      time.Time
+func newConn(p *place) *conn {
+	c := &conn{p: p, done: make(chan struct{})}
+	c.out.cond.L = &c.out.mu
+	return c
 }
 
-// outFrame is one thing for the writer to do.
-type outFrame struct {
-	op      ws.OpCode
-	payload []byte
-	hold    time.Duration // write nothing for so long
-	end     bool          // after the frame, close the way out
-	cut     bool          // no frame: end the connection
+// take queues what the session sends. The venue's lock is held.
+func (c *conn) take(f Frame) {
+	switch f.Do {
+	case HalfOpen, Trickle, Oversize:
+		c.dead = true
+	case Bye:
+		// A client that does not read is not told, and is put out a second later.
+		time.AfterFunc(time.Second, func() {
+			if c.out.full() {
+				c.close()
+			}
+		})
+	}
+	c.out.put(f)
+	c.p.dirty = append(c.p.dirty, c)
 }
 
 // serve owns the connection until it ends.
-func (s *Server) serve(sock net.Conn, r io.Reader, combined bool, names []string) {
-	c := &conn{
-		s: s, sock: sock, born: time.Now(), combined: combined,
-		queue: make(chan outFrame, queueFrames),
-		done:  make(chan struct{}),
-		wrote: make(chan struct{}),
-		subs:  map[string]bool{},
-
-		dropped: make(chan struct{}),
-	}
+func (c *conn) serve(sock net.Conn, r io.Reader) {
+	s := c.p.s
+	c.sock = sock
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
 	s.mu.Unlock()
 	select {
 	case <-s.done: // Close may have missed it
-		c.close("")
+		c.close()
 	default:
-	}
-	for _, n := range names {
-		c.subscribe(n)
 	}
 	var wg sync.WaitGroup
 	wg.Add(2)
 	go func() { defer wg.Done(); c.write() }()
-	go func() { defer wg.Done(); c.pinger() }()
+	go func() { defer wg.Done(); c.tick() }()
 	c.read(r)
-	c.close("")
+	c.close()
 	wg.Wait()
 }
 
-// close ends the connection at once and gives up its subscriptions. The first
-// caller's reason counts; "" is the client's doing or that of Close.
-func (c *conn) close(reason string) {
+// close ends the connection at once.
+func (c *conn) close() {
 	c.once.Do(func() {
-		c.gone.Store(true) // before anyone can see that nothing is queued any more
+		c.p.mu.Lock()
+		c.session.End(time.Now().UnixNano())
+		c.p.mu.Unlock()
 		close(c.done)
 		c.sock.Close()
-		c.dropSubs()
-		c.s.mu.Lock()
-		delete(c.s.conns, c)
-		if reason != "" {
-			c.s.closes[reason]++
-		}
-		c.s.mu.Unlock()
+		c.out.close()
+		c.p.s.mu.Lock()
+		delete(c.p.s.conns, c)
+		c.p.s.mu.Unlock()
 	})
 }
 
-// put queues a frame, waiting for room. False: the connection has ended.
-func (c *conn) put(f outFrame) bool {
-	select {
-	case c.queue <- f:
-		return true
-	case <-c.wrote:
-		return false
-	case <-c.done:
-		return false
-	}
+// outbox holds the frames on their way out.
+type outbox struct {
+	mu     sync.Mutex
+	cond   sync.Cond
+	frames []Frame
+	closed bool
 }
 
-// data queues a frame of a feed if the connection is subscribed to it.
-func (c *conn) data(ev *event) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.gone.Load() || !c.subs[ev.stream.name] {
-		return false
+func (o *outbox) put(f Frame) {
+	o.mu.Lock()
+	if !o.closed {
+		o.frames = append(o.frames, f)
+		o.cond.Broadcast()
 	}
-	payload := ev.bare
-	if c.combined {
-		payload = ev.wrapped
-	}
-	return c.put(outFrame{op: ws.OpText, payload: payload})
+	o.mu.Unlock()
 }
 
-// hold makes the writer pause behind what is queued.
-func (c *conn) hold(d time.Duration) { c.put(outFrame{hold: d}) }
-
-// cut ends the connection without a close frame, behind what is queued.
-func (c *conn) cut() {
-	c.gone.Store(true)
-	c.put(outFrame{cut: true})
-	c.dropSubs()
+// next waits for a frame; more says whether others wait behind it.
+func (o *outbox) next() (f Frame, more, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for len(o.frames) == 0 && !o.closed {
+		o.cond.Wait()
+	}
+	if o.closed {
+		return Frame{}, false, false
+	}
+	f = o.frames[0]
+	o.frames[0] = Frame{}
+	o.frames = o.frames[1:]
+	o.cond.Broadcast()
+	return f, len(o.frames) > 0, true
 }
 
-// dropSubs takes a connection that is gone out of every stream.
-func (c *conn) dropSubs() {
-	c.mu.Lock()
-	names := c.names
-	c.names, c.subs = nil, map[string]bool{}
-	c.mu.Unlock()
-	for _, n := range names {
-		c.s.unsubscribe(c, n)
+// room waits until the queue is not full, or the connection has ended.
+func (o *outbox) room() {
+	o.mu.Lock()
+	for len(o.frames) >= queueFrames && !o.closed {
+		o.cond.Wait()
 	}
-	c.dropOnce.Do(func() { close(c.dropped) })
+	o.mu.Unlock()
 }
 
-// bye sends a close frame behind what is queued and closes the way out. The
-// reader goes on until the client has closed too, for a second at most. Where
-// an end is already under way, it ends the connection at once.
-//
-// It must not wait for mu before the frame is queued: a feed may hold mu while
-// it waits for a client that never reads.
-func (c *conn) bye(code ws.StatusCode, reason string) {
-	if !c.gone.CompareAndSwap(false, true) {
-		c.close("")
-		return
-	}
-	t := time.NewTimer(time.Second)
-	defer t.Stop()
-	select {
-	case c.queue <- outFrame{op: ws.OpClose, payload: ws.NewCloseFrameBody(code, reason), end: true}:
-	case <-c.wrote:
-	case <-c.done:
-	case <-t.C: // the client does not read: no frame can tell it
-		c.close(reason)
-		return
-	}
-	c.s.mu.Lock()
-	c.s.closes[reason]++
-	c.s.mu.Unlock()
-	c.dropSubs()
+func (o *outbox) full() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.frames) >= queueFrames
+}
+
+func (o *outbox) close() {
+	o.mu.Lock()
+	o.closed, o.frames = true, nil
+	o.cond.Broadcast()
+	o.mu.Unlock()
 }
 
 func (c *conn) write() {
-	defer close(c.wrote)
 	w := bufio.NewWriterSize(c.sock, 64<<10)
 	for {
-		var f outFrame
-		select {
-		case f = <-c.queue:
-		case <-c.done:
+		f, more, ok := c.out.next()
+		if !ok {
 			return
 		}
-		var err error
-		switch {
-		case f.hold > 0:
-			if err = w.Flush(); err == nil {
-				t := time.NewTimer(f.hold)
-				select {
-				case <-t.C:
-				case <-c.done:
-				}
-				t.Stop()
-			}
-		case f.cut:
-			w.Flush()
-			c.close("disconnect fault")
-			return
-		default:
-			if err = ws.WriteHeader(w, ws.Header{Fin: true, OpCode: f.op, Length: int64(len(f.payload))}); err == nil {
-				_, err = w.Write(f.payload)
-			}
-		}
-		if err == nil && (len(c.queue) == 0 || f.end) {
+		err := c.writeFrame(w, f)
+		if err == nil && (!more || f.Do != Send) {
 			err = w.Flush()
 		}
-		if err != nil {
-			c.close("")
+		switch {
+		case err != nil || f.Do == Cut:
+			c.close()
 			return
-		}
-		if f.end {
+		case f.Do == Bye:
 			if t, ok := c.sock.(*net.TCPConn); ok {
 				t.CloseWrite()
 			}
 			c.sock.SetReadDeadline(time.Now().Add(time.Second))
 			return
+		case f.Do == HalfOpen || f.Do == Trickle || f.Do == Oversize:
+			return // the reader waits for the client to leave
 		}
 	}
 }
 
-// pinger sends the server's pings and ends connections that do not answer or
-// have lived too long.
-func (c *conn) pinger() {
-	opt := &c.s.opt
-	tick := time.NewTicker(max(min(opt.PingEvery, opt.PongWithin, opt.ConnLife)/8, time.Millisecond))
+func (c *conn) writeFrame(w *bufio.Writer, f Frame) error {
+	header := ws.Header{Fin: true, OpCode: f.Op, Length: int64(len(f.Payload))}
+	switch f.Do {
+	case Cut, HalfOpen:
+		return nil
+	case Hold:
+		err := w.Flush()
+		c.pause(f.For)
+		return err
+	case Fragment:
+		return writeFragments(w, f)
+	case Trickle:
+		return c.trickle(w, header, f.Payload)
+	case Oversize:
+		header.Length = 1 << 30
+	}
+	if err := ws.WriteHeader(w, header); err != nil {
+		return err
+	}
+	_, err := w.Write(f.Payload)
+	return err
+}
+
+func (c *conn) pause(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-c.done:
+	}
+}
+
+// writeFragments writes a message in three fragments with a ping in between.
+func writeFragments(w io.Writer, f Frame) error {
+	n := len(f.Payload)
+	for i, part := range [][]byte{f.Payload[:n/3], f.Payload[n/3 : n/2], f.Payload[n/2:]} {
+		header := ws.Header{Fin: i == 2, OpCode: f.Op, Length: int64(len(part))}
+		if i > 0 {
+			header.OpCode = ws.OpContinuation
+		}
+		if err := ws.WriteHeader(w, header); err != nil {
+			return err
+		}
+		if _, err := w.Write(part); err != nil {
+			return err
+		}
+		if i == 0 {
+			if err := ws.WriteHeader(w, ws.Header{Fin: true, OpCode: ws.OpPing}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// trickle writes a frame a byte at a time.
+func (c *conn) trickle(w *bufio.Writer, header ws.Header, payload []byte) error {
+	if err := ws.WriteHeader(w, header); err != nil {
+		return err
+	}
+	for i := range payload {
+		if err := w.WriteByte(payload[i]); err != nil {
+			return err
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+		c.pause(c.p.s.opt.TrickleEvery)
+	}
+	return nil
+}
+
+// tick tells the session what time it is.
+func (c *conn) tick() {
+	opt := &c.p.v.opt
+	every := min(opt.PingEvery, opt.PongWithin, opt.ConnLife, opt.NoticeLead, 800*time.Millisecond) / 8
+	tick := time.NewTicker(max(every, time.Millisecond))
 	defer tick.Stop()
-	next := c.born.Add(opt.PingEvery)
-	last := int64(0)
 	for {
 		select {
 		case <-tick.C:
 		case <-c.done:
 			return
 		}
-		now := time.Now()
-		if now.Sub(c.born) >= opt.ConnLife {
-			c.bye(ws.StatusGoingAway, "24 hours")
-			return
-		}
-		c.pingMu.Lock()
-		late := len(c.pings) > 0 && now.Sub(c.pings[0].at) >= opt.PongWithin
-		c.pingMu.Unlock()
-		if late {
-			c.bye(ws.StatusPolicyViolation, "Pong timeout")
-			return
-		}
-		if now.Before(next) {
-			continue
-		}
-		next = now.Add(opt.PingEvery)
-		last = max(last+1, now.UnixMilli())
-		payload := strconv.FormatInt(last, 10)
-		// Noted before it is sent, so that its answer cannot be unknown.
-		c.pingMu.Lock()
-		c.pings = append(c.pings, sentPing{payload, now})
-		c.pingMu.Unlock()
-		t := time.NewTimer(opt.PongWithin)
-		select {
-		case c.queue <- outFrame{op: ws.OpPing, payload: []byte(payload)}:
-			c.pingMu.Lock()
-			if n := len(c.pings); n > 0 {
-				c.pings[n-1].at = time.Now()
-			}
-			c.pingMu.Unlock()
-		case <-c.wrote:
-		case <-c.done:
-		case <-t.C:
-			c.bye(ws.StatusPolicyViolation, "Pong timeout")
-		}
-		t.Stop()
+		c.hear(func(s *Session, nowNs int64) { s.Tick(nowNs) })
 	}
 }
 
-// pong takes an answer. One that copies no unanswered ping keeps nothing alive.
-func (c *conn) pong(payload []byte) {
-	c.pingMu.Lock()
-	defer c.pingMu.Unlock()
-	for i, p := range c.pings {
-		if p.payload == string(payload) {
-			c.pings = c.pings[i+1:]
-			return
-		}
+// hear gives the session something to react to, unless it is dead.
+func (c *conn) hear(do func(s *Session, nowNs int64)) {
+	c.p.mu.Lock()
+	defer c.p.mu.Unlock()
+	if !c.dead {
+		do(c.session, time.Now().UnixNano())
 	}
+	c.p.dirty = c.p.dirty[:0] // nobody waits for room here: the client sets the pace
 }
 
 var errTooLong = errors.New("message too long")
@@ -304,44 +274,46 @@ var errTooLong = errors.New("message too long")
 func (c *conn) read(r io.Reader) {
 	rd := &wsutil.Reader{Source: r, State: ws.StateServerSide, CheckUTF8: true, MaxFrameSize: maxMessageLen}
 	rd.OnIntermediate = func(h ws.Header, r io.Reader) error {
-		_, err := c.controlFrame(h, r)
-		return err
+		return c.controlFrame(h, r)
 	}
 	for {
 		h, err := rd.NextFrame()
 		var msg []byte
 		if err == nil && h.OpCode.IsControl() {
-			var stop bool
-			if stop, err = c.controlFrame(h, rd); stop {
-				c.drain(r)
-				return
-			}
-			if err == nil {
+			if err = c.controlFrame(h, rd); err == nil && !c.gone() {
 				continue
 			}
 		} else if err == nil {
-			if !c.allow() {
-				c.bye(ws.StatusPolicyViolation, "Too many requests")
-				c.drain(r)
-				return
-			}
 			msg, err = io.ReadAll(io.LimitReader(rd, maxMessageLen+1))
 			if err == nil && len(msg) > maxMessageLen {
 				err = errTooLong
 			}
+			if err == nil && h.OpCode == ws.OpBinary {
+				c.bye(ws.StatusUnsupportedData, "binary message")
+			} else if err == nil {
+				c.hear(func(s *Session, nowNs int64) { s.Text(nowNs, msg) })
+				c.out.room()
+			}
 		}
 		if err != nil {
 			c.refuse(err)
+		}
+		if err != nil || c.gone() {
 			c.drain(r)
 			return
 		}
-		if h.OpCode == ws.OpBinary {
-			c.bye(ws.StatusUnsupportedData, "binary message")
-			c.drain(r)
-			return
-		}
-		c.request(msg)
 	}
+}
+
+// gone tells whether the session has ended, or nothing is heard any more.
+func (c *conn) gone() bool {
+	c.p.mu.Lock()
+	defer c.p.mu.Unlock()
+	return c.session.Gone()
+}
+
+func (c *conn) bye(code ws.StatusCode, reason string) {
+	c.hear(func(s *Session, nowNs int64) { s.Closing(nowNs, code, reason) })
 }
 
 // refuse names a broken frame in a close frame. Errors of the socket need none.
@@ -354,94 +326,42 @@ func (c *conn) refuse(err error) {
 		c.bye(ws.StatusInvalidFramePayloadData, "Invalid UTF-8")
 	case errors.Is(err, errTooLong) || errors.Is(err, wsutil.ErrFrameTooLarge):
 		c.bye(ws.StatusMessageTooBig, "Message too big")
-	case errors.Is(err, errTooMany):
-		c.bye(ws.StatusPolicyViolation, "Too many requests")
 	default:
-		c.close("")
+		c.close()
 	}
 }
 
 // drain reads on until the client has closed, so that a close frame on its way
-// is not thrown away by a reset.
+// is not thrown away by a reset. A connection that a fault left half-open lasts
+// as long as the client likes.
 func (c *conn) drain(r io.Reader) {
-	if !c.gone.Load() {
-		return
+	c.p.mu.Lock()
+	dead := c.dead
+	c.p.mu.Unlock()
+	if !dead {
+		t := time.AfterFunc(2*time.Second, func() { c.sock.Close() })
+		defer t.Stop()
 	}
-	t := time.AfterFunc(2*time.Second, func() { c.sock.Close() })
-	defer t.Stop()
 	io.Copy(io.Discard, r)
 }
 
-var errTooMany = errors.New("too many client messages")
-
-// controlFrame obeys a ping, pong or close. stop: the connection is closing.
-func (c *conn) controlFrame(h ws.Header, r io.Reader) (stop bool, err error) {
+// controlFrame obeys a ping, pong or close.
+func (c *conn) controlFrame(h ws.Header, r io.Reader) error {
 	payload, err := io.ReadAll(io.LimitReader(r, ws.MaxControlFramePayloadSize+1))
 	if err != nil {
-		return false, err
+		return err
 	}
-	if h.OpCode == ws.OpClose {
+	switch h.OpCode {
+	case ws.OpClose:
 		code, _ := ws.ParseCloseFrameData(payload)
 		if code == 0 || code == ws.StatusNoStatusRcvd {
 			code = ws.StatusNormalClosure
 		}
 		c.bye(code, "client closed")
-		return true, nil
+	case ws.OpPing:
+		c.hear(func(s *Session, nowNs int64) { s.Ping(nowNs, payload) })
+	default:
+		c.hear(func(s *Session, nowNs int64) { s.Pong(nowNs, payload) })
 	}
-	if !c.allow() {
-		return false, errTooMany
-	}
-	if h.OpCode == ws.OpPing {
-		c.mu.Lock()
-		if !c.gone.Load() {
-			c.put(outFrame{op: ws.OpPong, payload: bytes.Clone(payload)})
-		}
-		c.mu.Unlock()
-	} else {
-		c.pong(payload)
-	}
-	return false, nil
-}
-
-// allow counts a client message against the limit per second.
-func (c *conn) allow() bool {
-	now := time.Now()
-	keep := c.recent[:0]
-	for _, t := range c.recent {
-		if now.Sub(t) < time.Second {
-			keep = append(keep, t)
-		}
-	}
-	c.recent = append(keep, now)
-	return len(c.recent) <= maxMsgPerSec
-}
-
-// subscribe adds a stream of the URL.
-func (c *conn) subscribe(name string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.subscribeLocked(name)
-}
-
-func (c *conn) subscribeLocked(name string) {
-	if c.gone.Load() || c.subs[name] {
-		return
-	}
-	c.subs[name] = true
-	c.names = append(c.names, name)
-	c.s.subscribe(c, name)
-}
-
-func (c *conn) unsubscribeLocked(name string) {
-	if !c.subs[name] {
-		return
-	}
-	delete(c.subs, name)
-	for i, n := range c.names {
-		if n == name {
-			c.names = append(c.names[:i:i], c.names[i+1:]...)
-			break
-		}
-	}
-	c.s.unsubscribe(c, name)
+	return nil
 }

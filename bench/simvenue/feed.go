@@ -1,47 +1,18 @@
 package simvenue
 
 import (
-	"sync"
 	"sync/atomic"
 	"time"
 )
 
-type kind uint8
-
-const (
-	kindOther kind = iota
-	kindDepth
-	kindSnapshot // a REST body in a recording
-)
-
-// event is one line of a recording or one event of a market, as it goes out.
-// Its bytes are never written after it was made: many queues share them.
-type event struct {
-	atNs          int64
-	kind          kind
-	sym           *symbol
-	stream        *stream
-	streamName    string
-	wrapped, bare []byte
-	first, last   int64 // U and u of a diff
-}
-
-// feed sends the events of one source in order. Its fields are fixed before it
-// runs, but for the atomics and what is marked.
+// feed gives the events of one source to its venue when they are due. Its
+// fields are fixed before it runs, but for the atomics.
 type feed struct {
-	s       *Server
-	name    string
-	symbols []*symbol
-	streams map[string]*stream
-	skipped int
-	pull    func() (*event, bool)
-	// depth answers a request beside the feed; nil: the book of the server.
-	depth func(sym *symbol, limit int) []byte
+	s   *Server
+	p   *place
+	src *source
 
-	mu      sync.Mutex // held while pull and depth run
-	wake    chan struct{}
-	carried atomic.Int64 // subscriptions to its streams, over all connections
-	lastSub atomic.Int64 // wall ns of the latest
+	wake    chan struct{} // a depth request waits at the gate
 	started atomic.Bool
 	ended   atomic.Bool
 	atNs    atomic.Int64
@@ -49,34 +20,10 @@ type feed struct {
 	// Only the feed's goroutine:
 	wall    time.Time // wall time of firstNs
 	firstNs int64
-	// After the fault disconnect at speed 0: up to graceNs of feed time, no
-	// connection opened after cutAt gets anything, however fast it came back.
-	graceNs int64
-	cutAt   time.Time
 }
 
-func newFeed(s *Server, name string) *feed {
-	return &feed{s: s, name: name, streams: map[string]*stream{}, wake: make(chan struct{}, 1)}
-}
-
-func (f *feed) symbol(name string) *symbol {
-	for _, sym := range f.symbols {
-		if sym.name == name {
-			return sym
-		}
-	}
-	sym := &symbol{name: name, feed: f, book: newBook()}
-	f.symbols = append(f.symbols, sym)
-	return sym
-}
-
-func (f *feed) stream(name string, sym *symbol) *stream {
-	st := f.streams[name]
-	if st == nil {
-		st = &stream{name: name, sym: sym, feed: f}
-		f.streams[name] = st
-	}
-	return st
+func newFeed(p *place, src *source) *feed {
+	return &feed{s: p.s, p: p, src: src, wake: make(chan struct{}, 1)}
 }
 
 func (f *feed) run() {
@@ -86,9 +33,9 @@ func (f *feed) run() {
 	f.started.Store(true)
 	f.wall = time.Now()
 	for n := 0; ; n++ {
-		f.mu.Lock()
-		ev, ok := f.pull()
-		f.mu.Unlock()
+		f.p.mu.Lock()
+		ev, ok := f.src.pull()
+		f.p.mu.Unlock()
 		if n == 0 && ok {
 			f.firstNs = ev.atNs
 		}
@@ -99,26 +46,44 @@ func (f *feed) run() {
 			return
 		}
 		f.atNs.Store(ev.atNs)
-		switch ev.kind {
-		case kindSnapshot:
+		if ev.kind == kindSnapshot {
 			if !f.gate(ev) {
 				return
 			}
-		case kindDepth:
-			f.diff(ev)
-		default:
-			f.send(ev)
+			continue
 		}
+		f.p.with(func(v *Venue) { v.step(ev) })
 	}
-	f.flushHeld()
+	f.p.with(func(v *Venue) {
+		if f.src.graceNs > 0 { // what a cut delayed would never come
+			v.endGrace(f.src)
+		}
+		v.finish(f.src)
+	})
 	f.ended.Store(true)
+}
+
+// with runs do under the venue's lock, then waits for the sockets of those whom
+// it gave frames.
+func (p *place) with(do func(v *Venue)) {
+	p.mu.Lock()
+	p.v.wallNs = time.Now().UnixNano()
+	do(p.v)
+	dirty := p.dirty
+	p.dirty = nil
+	p.mu.Unlock()
+	for _, c := range dirty {
+		c.out.room()
+	}
 }
 
 // awaitClients returns when the feed may run, false when the server closes.
 func (f *feed) awaitClients() bool {
 	for {
-		quiet := time.Now().UnixNano() - f.lastSub.Load()
-		if f.carried.Load() > 0 && quiet >= int64(f.s.opt.Quiet) {
+		f.p.mu.Lock()
+		carried, lastSub := f.src.carried, f.src.lastSub
+		f.p.mu.Unlock()
+		if carried > 0 && time.Now().UnixNano()-lastSub >= int64(f.s.opt.Quiet) {
 			return true
 		}
 		if !f.sleep(5 * time.Millisecond) {
@@ -149,132 +114,16 @@ func (f *feed) sleep(d time.Duration) bool {
 // pace waits until the event is due.
 func (f *feed) pace(atNs int64) bool {
 	if f.s.opt.Speed == 0 {
-		if atNs >= f.graceNs && (f.carried.Load() == 0 || f.graceNs > 0) {
-			f.graceNs = 0
+		f.p.mu.Lock()
+		grace, carried := f.src.graceNs, f.src.carried
+		f.p.mu.Unlock()
+		if atNs >= grace && (carried == 0 || grace > 0) {
 			return f.awaitClients()
 		}
 		return f.sleep(0)
 	}
 	due := f.wall.Add(time.Duration(float64(atNs-f.firstNs) / f.s.opt.Speed))
 	return f.sleep(time.Until(due))
-}
-
-// send queues a frame on every connection subscribed to its stream.
-func (f *feed) send(ev *event) int {
-	f.s.mu.Lock()
-	ev.stream.events++
-	f.s.mu.Unlock()
-	return f.queue(ev)
-}
-
-func (f *feed) queue(ev *event) int {
-	f.s.mu.Lock()
-	subs := ev.stream.subs
-	f.s.mu.Unlock()
-	sent := 0
-	for _, c := range subs {
-		if ev.atNs < f.graceNs && c.born.After(f.cutAt) {
-			continue
-		}
-		if c.data(ev) {
-			sent++
-		} else if f.s.opt.Speed == 0 && c.gone.Load() {
-			// Without a clock a feed could run through thousands of events
-			// before the end of the connection gets to the subscriptions.
-			select {
-			case <-c.dropped:
-			case <-f.s.done:
-			}
-		}
-	}
-	f.s.mu.Lock()
-	ev.stream.sent += uint64(sent)
-	f.s.mu.Unlock()
-	return len(subs)
-}
-
-// diff sends a book update, with whatever fault strikes it. The true book takes
-// it first: a snapshot that runs ahead of the frame is legal, one that hides a
-// frame already sent is not.
-func (f *feed) diff(ev *event) {
-	s, sym := f.s, ev.sym
-	s.mu.Lock()
-	ev.stream.events++
-	sym.diffs++
-	if sym.open {
-		sym.apply(ev)
-	} else {
-		sym.early = append(sym.early, ev)
-	}
-	hit := s.strikeLocked(sym, sym.diffs, faultDrop, faultDuplicate, faultReorder, faultDisconnect, faultCutOne, faultStall)
-	receivers := len(ev.stream.subs)
-	for _, name := range hit {
-		s.struck = append(s.struck, Strike{name, sym.name, ev.first, ev.last, receivers})
-	}
-	held := sym.held
-	sym.held = nil
-	s.mu.Unlock()
-
-	out := []*event{ev}
-	for _, name := range hit {
-		switch name {
-		case faultDrop:
-			out = nil
-		case faultDuplicate:
-			out = []*event{ev, ev}
-		case faultReorder:
-			s.mu.Lock()
-			sym.held = ev
-			s.mu.Unlock()
-			out = nil
-		}
-	}
-	if held != nil {
-		out = append(out, held)
-	}
-	for _, x := range out {
-		f.queue(x)
-	}
-	for _, name := range hit {
-		switch name {
-		case faultStall:
-			for _, c := range s.carriers(sym) {
-				c.hold(s.opt.StallFor)
-			}
-		case faultCutOne:
-			if cs := s.carriers(sym); len(cs) > 0 {
-				cs[0].cut() // it subscribed first
-			}
-		case faultDisconnect:
-			if s.opt.Speed == 0 {
-				f.graceNs, f.cutAt = ev.atNs+int64(time.Second), time.Now()
-			}
-			for _, c := range s.carriers(sym) {
-				c.cut()
-			}
-		}
-	}
-}
-
-// flushHeld sends what reorder still holds when the feed ends.
-func (f *feed) flushHeld() {
-	for _, sym := range f.symbols {
-		f.s.mu.Lock()
-		held := sym.held
-		sym.held = nil
-		f.s.mu.Unlock()
-		if held != nil {
-			f.queue(held)
-		}
-	}
-}
-
-// apply puts a diff into the true book. Data that cannot be read were refused
-// when the recording was loaded or never made by a market.
-func (sym *symbol) apply(ev *event) {
-	if err := sym.book.apply(ev.bare); err != nil {
-		panic("simvenue: " + sym.name + ": " + err.Error())
-	}
 }
 
 // ask is a depth request that waits at the gate.
@@ -289,15 +138,15 @@ func (f *feed) gate(ev *event) bool {
 	timeout := time.NewTimer(f.s.opt.SnapshotWait)
 	defer timeout.Stop()
 	for waiting := true; ; {
-		f.s.mu.Lock()
+		f.p.mu.Lock()
 		asks := ev.sym.asks
 		if len(asks) > 0 || !waiting {
 			ev.sym.asks = nil
-			ev.sym.openGate(ev.bare)
+			f.p.v.openGate(ev)
 		}
-		f.s.mu.Unlock()
+		f.p.mu.Unlock()
 		for _, a := range asks {
-			a.reply <- ev.bare
+			a.reply <- ev.payload.bare
 		}
 		for _, a := range asks {
 			select {
@@ -319,17 +168,4 @@ func (f *feed) gate(ev *event) bool {
 			return false
 		}
 	}
-}
-
-func (sym *symbol) openGate(body []byte) {
-	if err := sym.book.load(body); err != nil {
-		panic("simvenue: " + sym.name + ": " + err.Error())
-	}
-	id := sym.book.lastID
-	for _, ev := range sym.early {
-		if ev.last > id {
-			sym.apply(ev)
-		}
-	}
-	sym.early, sym.open = nil, true
 }

@@ -1,131 +1,166 @@
 package simvenue
 
 import (
-	"strconv"
+	"fmt"
+	"hash/fnv"
+	"strings"
 
 	"deeptape/bench/world"
 )
 
-// newMarket makes one feed of all markets of a world, in the venue's dress.
-func newMarket(s *Server, w *world.World) *feed {
-	f := newFeed(s, "market")
-	type names struct{ depth, trade, quote *stream }
-	var streams []names
+// Markets gives the symbols of a venue plausible markets, with books of the size
+// that the venue really has: the first at full pace, the rest at a tenth.
+func Markets(venue string, symbols ...string) []world.Symbol {
+	if venue == "binance" {
+		return world.Symbols(symbols...)
+	}
+	var list []world.Symbol
+	for i, name := range symbols {
+		base, _ := pair(name)
+		m := world.Symbols(base + "USDT")[0] // by what is traded, whatever it is paid in
+		m.Name = name
+		if i > 0 {
+			m.PerMille = 100
+		}
+		switch venue {
+		case "coinbase": // the whole book of the venue, in one frame
+			if m.Depth *= 3; base == "BTC" {
+				m.Depth = 22_000
+			}
+		case "kraken": // one decimal for the dearest, eight for every size
+			if base == "BTC" {
+				m.PxDecimals, m.StartPx = 1, m.StartPx/1e7*1e7
+			}
+			m.QtyDecimals, m.MaxQtyBits = 8, 30
+		case "bybit_linear":
+			if base == "BTC" {
+				m.PxDecimals, m.QtyDecimals, m.StartPx = 1, 3, m.StartPx/1e7*1e7
+			}
+		}
+		list = append(list, m)
+	}
+	return list
+}
+
+// NewMarkets makes the markets of a venue's symbols. The same seed gives another
+// market at every venue.
+func NewMarkets(venue string, seed uint64, startNs int64, symbols ...string) (*world.World, error) {
+	if protocols[venue] == nil {
+		return nil, unknownVenue(venue)
+	}
+	if venue != "binance" {
+		h := fnv.New64a()
+		h.Write([]byte(venue))
+		seed ^= h.Sum64()
+	}
+	return world.New(seed, world.Spec{Symbols: Markets(venue, symbols...), StartNs: startNs})
+}
+
+func unknownVenue(name string) error {
+	return fmt.Errorf("no venue %q is simulated, the nearest is %q", name, nearest(name, Venues()))
+}
+
+// newMarket makes one source of all markets of a world, in the venue's dress.
+func newMarket(v *Venue, w *world.World) (*source, error) {
+	src := &source{name: v.name + " market", world: w}
+	if v.name == "binance" {
+		src.name = "market"
+	}
 	for _, ws := range w.Symbols() {
-		sym := f.symbol(ws.Name)
+		sym, err := v.symbolOf(src, ws.Name)
+		if err != nil {
+			return nil, err
+		}
 		b, _ := w.Book(ws.Name)
 		sym.open = true
 		sym.firstID = b.LastID + 1
+		sym.pxDecimals, sym.qtyDecimals = ws.PxDecimals, ws.QtyDecimals
 		sym.info = newInstrument(ws.Name, ws.PxDecimals, ws.QtyDecimals)
-		sym.cache = staleCache(worldBody(b, 5000), sym.firstID)
-		if err := sym.book.load(worldBody(b, 0)); err != nil {
-			panic("simvenue: the market's own book: " + err.Error())
+		for _, l := range b.Bids {
+			sym.book.put(true, v.level(sym, l))
 		}
-		low := lower(ws.Name)
-		streams = append(streams, names{
-			depth: f.stream(low+"@depth@100ms", sym),
-			trade: f.stream(low+"@trade", sym),
-			quote: f.stream(low+"@bookTicker", sym),
-		})
+		for _, l := range b.Asks {
+			sym.book.put(false, v.level(sym, l))
+		}
+		sym.book.lastID = b.LastID
+		bid, _ := sym.book.best(true)
+		ask, _ := sym.book.best(false)
+		sym.quote = [2]level{bid, ask}
+		sym.cache = staleCache(sym.book.body(5000), sym.firstID)
+		if v.name == "binance" { // its streams are there whoever asks
+			for _, k := range []kind{kindBook, kindTrade, kindQuote} {
+				v.topicOf(v.proto.topicName(k, sym, 0), k, sym, 0)
+			}
+		}
 	}
-	f.pull = func() (*event, bool) {
+	src.pull = func() (*event, bool) {
 		e := w.Next()
-		n := streams[e.Symbol]
-		ev := &event{atNs: e.AtNs, sym: n.depth.sym, first: e.First, last: e.Last}
-		switch e.Kind {
-		case world.Diff:
-			ev.kind, ev.stream, ev.bare = kindDepth, n.depth, diffJSON(ev.sym.name, e)
-		case world.Quote:
-			ev.stream, ev.bare = n.quote, quoteJSON(ev.sym.name, e)
-		case world.Trade:
-			ev.stream, ev.bare = n.trade, tradeJSON(ev.sym.name, e)
+		return &event{atNs: e.AtNs, sym: v.symbols[w.Symbols()[e.Symbol].Name], first: e.First, last: e.Last, made: e}, true
+	}
+	return src, nil
+}
+
+// keepTrades remembers what a subscription to trades begins with.
+func (v *Venue) keepTrades(sym *symbol, list []world.Event) {
+	p, ok := v.proto.(interface {
+		trade(sym *symbol, e world.Event) []byte
+	})
+	if !ok {
+		return
+	}
+	for _, e := range list {
+		sym.recent = append(sym.recent, p.trade(sym, e))
+	}
+	sym.recent = sym.recent[max(len(sym.recent)-100, 0):]
+}
+
+// instrument is what a venue's metadata tell about a symbol.
+type instrument struct {
+	symbol, base, quote     string
+	pxDecimals, qtyDecimals int
+}
+
+// quoteAssets that a symbol may end in, longest first where one ends another.
+var quoteAssets = []string{"FDUSD", "USDT", "USDC", "BUSD", "TUSD", "USD", "BTC", "ETH", "BNB", "EUR", "TRY", "BRL", "JPY"}
+
+func newInstrument(symbol string, pxDecimals, qtyDecimals int) instrument {
+	base, quote := pair(symbol)
+	return instrument{symbol, base, quote, pxDecimals, qtyDecimals}
+}
+
+// pair takes a symbol of any venue apart.
+func pair(symbol string) (base, quote string) {
+	for _, sep := range []string{"/", "-"} {
+		if base, rest, ok := strings.Cut(symbol, sep); ok {
+			quote, _, _ = strings.Cut(rest, "-") // BTC-USDT-SWAP
+			return base, quote
 		}
-		ev.wrapped = wrap(ev.stream.name, ev.bare)
-		return ev, true
 	}
-	f.depth = func(sym *symbol, limit int) []byte {
-		b, _ := w.Book(sym.name)
-		return worldBody(b, limit)
+	for _, q := range quoteAssets {
+		if base, ok := strings.CutSuffix(symbol, q); ok && base != "" {
+			return base, q
+		}
 	}
-	return f
+	return symbol, "USDT"
 }
 
-// worldBody is the REST answer for a market's book; limit 0 is all.
-func worldBody(b world.Book, limit int) []byte {
-	out := append([]byte(nil), `{"lastUpdateId":`...)
-	out = strconv.AppendInt(out, b.LastID, 10)
-	out = append(out, `,"bids":`...)
-	out = appendLevels(out, b.Bids, limit)
-	out = append(out, `,"asks":`...)
-	out = appendLevels(out, b.Asks, limit)
-	return append(out, '}')
+// step is 10^-decimals as a count of 1e-8.
+func step(decimals int) int64 {
+	n := int64(1)
+	for d := decimals; d < 8; d++ {
+		n *= 10
+	}
+	return n
 }
 
-func appendLevels(out []byte, levels []world.Level, limit int) []byte {
+// texts dresses the best limit levels of a world's side; 0 is all.
+func (v *Venue) texts(sym *symbol, levels []world.Level, limit int) []level {
 	if limit > 0 && len(levels) > limit {
 		levels = levels[:limit]
 	}
-	out = append(out, '[')
-	for i, l := range levels {
-		if i > 0 {
-			out = append(out, ',')
-		}
-		out = append(out, '[', '"')
-		out = appendDecimal(out, l.Px)
-		out = append(out, `","`...)
-		out = appendDecimal(out, l.Qty)
-		out = append(out, '"', ']')
+	out := make([]level, 0, len(levels))
+	for _, l := range levels {
+		out = append(out, v.level(sym, l))
 	}
-	return append(out, ']')
-}
-
-func diffJSON(symbol string, e world.Event) []byte {
-	out := append([]byte(nil), `{"e":"depthUpdate","E":`...)
-	out = strconv.AppendInt(out, e.AtNs/1e6, 10)
-	out = append(out, `,"s":"`...)
-	out = append(out, symbol...)
-	out = append(out, `","U":`...)
-	out = strconv.AppendInt(out, e.First, 10)
-	out = append(out, `,"u":`...)
-	out = strconv.AppendInt(out, e.Last, 10)
-	out = append(out, `,"b":`...)
-	out = appendLevels(out, e.Bids, 0)
-	out = append(out, `,"a":`...)
-	out = appendLevels(out, e.Asks, 0)
-	return append(out, '}')
-}
-
-func quoteJSON(symbol string, e world.Event) []byte {
-	out := append([]byte(nil), `{"u":`...)
-	out = strconv.AppendInt(out, e.Last, 10)
-	out = append(out, `,"s":"`...)
-	out = append(out, symbol...)
-	out = append(out, `","b":"`...)
-	out = appendDecimal(out, e.Bid.Px)
-	out = append(out, `","B":"`...)
-	out = appendDecimal(out, e.Bid.Qty)
-	out = append(out, `","a":"`...)
-	out = appendDecimal(out, e.Ask.Px)
-	out = append(out, `","A":"`...)
-	out = appendDecimal(out, e.Ask.Qty)
-	return append(out, `"}`...)
-}
-
-func tradeJSON(symbol string, e world.Event) []byte {
-	ms := e.AtNs / 1e6
-	out := append([]byte(nil), `{"e":"trade","E":`...)
-	out = strconv.AppendInt(out, ms, 10)
-	out = append(out, `,"s":"`...)
-	out = append(out, symbol...)
-	out = append(out, `","t":`...)
-	out = strconv.AppendInt(out, e.TradeID, 10)
-	out = append(out, `,"p":"`...)
-	out = appendDecimal(out, e.Px)
-	out = append(out, `","q":"`...)
-	out = appendDecimal(out, e.Qty)
-	out = append(out, `","T":`...)
-	out = strconv.AppendInt(out, ms, 10)
-	out = append(out, `,"m":`...)
-	out = strconv.AppendBool(out, e.BuyerIsMaker)
-	return append(out, `,"M":true}`...)
+	return out
 }

@@ -369,7 +369,7 @@ func TestREST(t *testing.T) {
 func TestWeights(t *testing.T) {
 	rec := write(t, diffs("AAAUSDT", 2)...) // no REST line: never a gate
 	s := start(t, Options{Recordings: []Recording{rec}, WeightLimit: 400, BanAfter: 2})
-	s.limiter.minute = -1 // the first request begins a minute
+	s.places[0].v.limiter.minute = -1 // the first request begins a minute
 	if left := 60 - time.Now().Second(); left < 10 {
 		time.Sleep(time.Duration(left+1) * time.Second) // not over the end of one
 	}
@@ -432,25 +432,28 @@ func FuzzRequest(f *testing.F) {
 	} {
 		f.Add([]byte(s))
 	}
-	s := &Server{}
 	f.Fuzz(func(t *testing.T, msg []byte) {
-		c := &conn{s: s, queue: make(chan outFrame, 1), done: make(chan struct{}), wrote: make(chan struct{}), subs: map[string]bool{}}
-		c.request(msg)
-		out := <-c.queue
+		v, err := newVenue("binance", VenueOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out Frame
+		s, _ := v.Open(1, NewRequest("/ws"), func(f Frame) { out = f })
+		s.Text(1, msg)
 		var answer struct {
 			Result json.RawMessage
 			ID     json.RawMessage
 			Code   *int
 			Msg    string
 		}
-		if err := json.Unmarshal(out.payload, &answer); err != nil {
-			t.Fatalf("%q: %v in %s", msg, err, out.payload)
+		if err := json.Unmarshal(out.Payload, &answer); err != nil {
+			t.Fatalf("%q: %v in %s", msg, err, out.Payload)
 		}
 		if !json.Valid(msg) != (answer.Code != nil && *answer.Code == 3) {
-			t.Fatalf("%q: %s", msg, out.payload)
+			t.Fatalf("%q: %s", msg, out.Payload)
 		}
 		if answer.Code == nil && (answer.Result == nil || answer.ID == nil) {
-			t.Fatalf("%q: neither result nor error: %s", msg, out.payload)
+			t.Fatalf("%q: neither result nor error: %s", msg, out.Payload)
 		}
 	})
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -18,22 +17,35 @@ import (
 // Recording names a file of one frame or REST body per line, FILE.jsonl or
 // FILE.jsonl.gz, with FILE.recv[.gz] beside it: "<ns or empty>\t<ws|tx|rest[ url]>"
 // per line. Without that file all lines are due at once. The whole recording is
-// held in memory.
-type Recording struct{ Path string }
+// held in memory. Venue "" is binance.
+type Recording struct{ Venue, Path string }
 
-var symbolInURL = regexp.MustCompile(`[?&]symbol=([^&\s]+)`)
-
-// loadRecording makes a feed of a recording. Lines that the client sent,
-// acknowledgements and second REST bodies of a symbol are skipped and counted.
-func loadRecording(s *Server, r Recording) (*feed, error) {
-	f, err := readRecording(s, r.Path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot load recording %q: %w", r.Path, err)
-	}
-	return f, nil
+// recorded is what a venue's reader makes of a line.
+type recorded struct {
+	skip        bool // nothing that a subscription brings
+	name        string
+	kind        kind
+	symbol      string
+	depth       int
+	snapshot    bool
+	first, last int64
+	aux         int64
+	payload     payload
 }
 
-func readRecording(s *Server, path string) (*feed, error) {
+// loadRecording makes a source of a recording. Lines that the client sent,
+// acknowledgements, heartbeats and second REST bodies of a symbol are skipped
+// and counted: the venue makes its own.
+func loadRecording(v *Venue, path string) error {
+	src, err := readRecording(v, path)
+	if err != nil {
+		return fmt.Errorf("cannot load recording %q: %w", path, err)
+	}
+	v.sources = append(v.sources, src)
+	return nil
+}
+
+func readRecording(v *Venue, path string) (*source, error) {
 	data, err := readAll(path)
 	if err != nil {
 		return nil, err
@@ -47,17 +59,10 @@ func readRecording(s *Server, path string) (*feed, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := newFeed(s, filepath.Base(path))
-	var (
-		events  []*event
-		p       fastjson.Parser
-		inner   fastjson.Parser
-		restURL = map[int]string{}
-		digits  = map[string]*digitCount{}
-		at      int64
-	)
+	l := loader{v: v, src: &source{name: filepath.Base(path)}, read: v.proto.reader(), url: map[*event]string{}, digits: map[string]*digitCount{}}
+	at := int64(0)
 	for n, line := range lines {
-		dir := "ws"
+		dir := ""
 		if recv != nil {
 			if recv[n].ns != 0 {
 				at = max(at, recv[n].ns)
@@ -65,81 +70,148 @@ func readRecording(s *Server, path string) (*feed, error) {
 			dir = recv[n].dir
 		}
 		if dir == "tx" {
-			f.skipped++
+			l.src.skipped++
 			continue
 		}
-		v, err := p.ParseBytes(line)
-		if err != nil {
+		if err := l.line(at, dir, line); err != nil {
 			return nil, fmt.Errorf("line %d: %w", n+1, err)
 		}
-		if strings.HasPrefix(dir, "rest") || (recv == nil && !v.Exists("stream") && v.Exists("lastUpdateId")) {
-			if !v.Exists("lastUpdateId") {
-				f.skipped++
-				continue
-			}
-			restURL[len(events)] = dir
-			events = append(events, &event{atNs: at, kind: kindSnapshot, bare: line})
-			continue
-		}
-		ev := frameEvent(line, v)
-		if ev == nil {
-			f.skipped++
-			continue
-		}
-		ev.atNs = at
-		// What will be applied to the true book is what is checked here: the very
-		// bytes, which a strange envelope could make differ from its "data".
-		d, err := inner.ParseBytes(ev.bare)
-		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", n+1, err)
-		}
-		name := string(d.GetStringBytes("s"))
-		if name == "" { // a partial-depth stream: the name of the stream is all there is
-			name, _, _ = strings.Cut(ev.streamName, "@")
-			name = strings.ToUpper(name)
-		}
-		ev.sym = f.symbol(name)
-		ev.stream = f.stream(ev.streamName, ev.sym)
-		if ev.kind == kindDepth {
-			ev.first, ev.last = d.GetInt64("U"), d.GetInt64("u")
-			if ev.first < 1 || ev.last < ev.first {
-				return nil, fmt.Errorf("line %d: update ids U %d and u %d", n+1, ev.first, ev.last)
-			}
-			if ev.sym.firstID == 0 {
-				ev.sym.firstID = ev.first
-			}
-			if err := countDigits(digits, name, d, "b", "a"); err != nil {
-				return nil, fmt.Errorf("line %d: %w", n+1, err)
-			}
-		}
-		events = append(events, ev)
 	}
-	if len(f.symbols) == 0 {
-		return nil, errors.New("it holds no market data of Binance")
+	if len(l.src.queue) == 0 {
+		return nil, fmt.Errorf("it holds no market data of %s", v.name)
 	}
-	keep := events[:0]
-	for n, ev := range events {
+	if err := l.gates(); err != nil {
+		return nil, err
+	}
+	l.finish()
+	src := l.src
+	src.pull = func() (*event, bool) {
+		if len(src.queue) == 0 {
+			return nil, false
+		}
+		ev := src.queue[0]
+		src.queue = src.queue[1:]
+		return ev, true
+	}
+	return src, nil
+}
+
+type loader struct {
+	v      *Venue
+	src    *source
+	read   func([]byte, *fastjson.Value) (recorded, error)
+	parser fastjson.Parser
+	url    map[*event]string // of REST lines
+	digits map[string]*digitCount
+}
+
+func (l *loader) line(at int64, dir string, line []byte) error {
+	v, err := l.parser.ParseBytes(line)
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(dir, "rest") || (dir == "" && !v.Exists("stream") && v.Exists("lastUpdateId")) {
+		if l.v.name != "binance" || !v.Exists("lastUpdateId") {
+			l.src.skipped++
+			return nil
+		}
+		ev := &event{atNs: at, kind: kindSnapshot, payload: payload{bare: line}}
+		l.url[ev] = dir
+		l.src.queue = append(l.src.queue, ev)
+		return nil
+	}
+	r, err := l.read(line, v)
+	if err != nil {
+		return err
+	}
+	if r.skip {
+		l.src.skipped++
+		return nil
+	}
+	ev := &event{atNs: at, kind: r.kind, payload: r.payload, snapshot: r.snapshot, first: r.first, last: r.last, aux: r.aux}
+	if ev.sym, err = l.v.symbolOf(l.src, r.symbol); err != nil {
+		return err
+	}
+	if old := l.v.topics[r.name]; old != nil && old.sym != ev.sym {
+		return fmt.Errorf("stream %s is of %s and of %s", r.name, old.sym.name, r.symbol)
+	}
+	ev.topic = l.v.topicOf(r.name, r.kind, ev.sym, r.depth)
+	if r.kind == kindBook {
+		if ev.sym.firstID == 0 {
+			ev.sym.firstID = r.first
+		}
+		for _, t := range ev.sym.topics {
+			if t.kind == kindBook && t != ev.topic {
+				return fmt.Errorf("books %s and %s of one symbol", t.name, r.name)
+			}
+		}
+		err = l.v.proto.levels(r.payload.bare, func(_ bool, px, qty, _ string) error { return l.count(r.symbol, px, qty) })
+	}
+	l.src.queue = append(l.src.queue, ev)
+	return err
+}
+
+func (l *loader) count(symbol, px, qty string) error {
+	c := l.digits[symbol]
+	if c == nil {
+		c = &digitCount{}
+		l.digits[symbol] = c
+	}
+	return c.add(px, qty)
+}
+
+// gates gives each REST body its symbol. Only the first of a symbol is a gate.
+func (l *loader) gates() error {
+	keep := l.src.queue[:0]
+	for _, ev := range l.src.queue {
 		if ev.kind == kindSnapshot {
-			sym, err := f.restSymbol(restURL[n])
+			sym, err := l.restSymbol(l.url[ev])
 			if err != nil {
-				return nil, err
+				return err
 			}
-			v, err := p.ParseBytes(ev.bare)
-			if err != nil {
-				return nil, err
+			b := book{}
+			if _, err := loadBody(&b, ev.payload.bare); err != nil {
+				return fmt.Errorf("snapshot of %s: %w", sym.name, err)
 			}
-			if err := countDigits(digits, sym.name, v, "bids", "asks"); err != nil {
-				return nil, fmt.Errorf("snapshot of %s: %w", sym.name, err)
+			for _, x := range append(b.top(true, 0), b.top(false, 0)...) {
+				if err := l.count(sym.name, x.px, x.qty); err != nil {
+					return err
+				}
 			}
 			if sym.snapshot != nil {
-				f.skipped++
+				l.src.skipped++
 				continue
 			}
-			sym.snapshot, ev.sym = ev.bare, sym
+			sym.snapshot, ev.sym = ev.payload.bare, sym
 		}
 		keep = append(keep, ev)
 	}
-	for _, sym := range f.symbols {
+	l.src.queue = keep
+	return nil
+}
+
+// restSymbol finds whose depth a REST line holds.
+func (l *loader) restSymbol(dir string) (*symbol, error) {
+	if m := symbolInURL.FindStringSubmatch(dir); m != nil {
+		return l.v.symbolOf(l.src, m[1])
+	}
+	var mine []*symbol
+	for _, sym := range l.v.order {
+		if sym.src == l.src {
+			mine = append(mine, sym)
+		}
+	}
+	if len(mine) != 1 {
+		return nil, fmt.Errorf("a REST body without an URL, but there are %d symbols", len(mine))
+	}
+	return mine[0], nil
+}
+
+func (l *loader) finish() {
+	for _, sym := range l.v.order {
+		if sym.src != l.src {
+			continue
+		}
 		sym.open = sym.snapshot == nil
 		body := sym.snapshot
 		if body == nil {
@@ -147,83 +219,16 @@ func readRecording(s *Server, path string) (*feed, error) {
 		}
 		sym.cache = staleCache(body, sym.firstID)
 		px, qty := 8, 8
-		if d := digits[sym.name]; d != nil {
+		if d := l.digits[sym.name]; d != nil {
 			px, qty = d.px.need(), d.qty.need()
 		}
 		sym.info = newInstrument(sym.name, px, qty)
 	}
-	f.pull = func() (*event, bool) {
-		if len(keep) == 0 {
-			return nil, false
-		}
-		ev := keep[0]
-		keep = keep[1:]
-		return ev, true
-	}
-	return f, nil
 }
 
 func staleCache(body []byte, firstID int64) *cacheOld {
 	id := max(firstID-10, 1)
 	return &cacheOld{body: oldBody(body, id), lastID: id}
-}
-
-// restSymbol finds whose depth a REST line holds.
-func (f *feed) restSymbol(dir string) (*symbol, error) {
-	if m := symbolInURL.FindStringSubmatch(dir); m != nil {
-		return f.symbol(m[1]), nil
-	}
-	if len(f.symbols) == 1 {
-		return f.symbols[0], nil
-	}
-	return nil, fmt.Errorf("a REST body without an URL, but there are %d symbols", len(f.symbols))
-}
-
-// frameEvent reads the envelope of a frame; nil for anything but market data.
-func frameEvent(line []byte, v *fastjson.Value) *event {
-	ev := &event{}
-	d := v
-	if v.Exists("stream") && v.Exists("data") {
-		ev.streamName = string(v.GetStringBytes("stream"))
-		head := `{"stream":"` + ev.streamName + `","data":`
-		if !bytes.HasPrefix(line, []byte(head)) || line[len(line)-1] != '}' || strings.IndexByte(ev.streamName, '@') < 1 || ev.streamName[0] == '!' {
-			return nil
-		}
-		ev.wrapped, ev.bare = line, line[len(head):len(line)-1]
-		d = v.Get("data")
-	}
-	kind := string(d.GetStringBytes("e"))
-	s := lower(string(d.GetStringBytes("s")))
-	name := ""
-	switch {
-	case kind == "depthUpdate":
-		ev.kind, name = kindDepth, s+"@depth@100ms"
-	case kind == "trade" || kind == "aggTrade":
-		name = s + "@" + kind
-	case kind == "kline":
-		name = s + "@kline_" + string(d.GetStringBytes("k", "i"))
-	case kind == "" && s != "" && d.Exists("u") && d.Exists("B"):
-		name = s + "@bookTicker"
-	}
-	if ev.wrapped != nil {
-		return ev
-	}
-	if name == "" || s == "" {
-		return nil
-	}
-	ev.streamName, ev.bare = name, line
-	ev.wrapped = wrap(name, line)
-	return ev
-}
-
-// wrap puts a bare frame into the envelope of a combined stream.
-func wrap(stream string, bare []byte) []byte {
-	out := make([]byte, 0, len(bare)+len(stream)+22)
-	out = append(out, `{"stream":"`...)
-	out = append(out, stream...)
-	out = append(out, `","data":`...)
-	out = append(out, bare...)
-	return append(out, '}')
 }
 
 type recvLine struct {
@@ -284,8 +289,6 @@ func splitLines(data []byte) [][]byte {
 	return bytes.Split(data, []byte("\n"))
 }
 
-func indexOf(b []byte, s string) int { return bytes.Index(b, []byte(s)) }
-
 // digitCount holds how many decimals the levels of a symbol need.
 type digitCount struct{ px, qty tally }
 
@@ -308,28 +311,18 @@ func (t *tally) need() int {
 	return 8
 }
 
-// countDigits refuses levels that the true book could not take.
-func countDigits(m map[string]*digitCount, symbol string, v *fastjson.Value, sides ...string) error {
-	c := m[symbol]
-	if c == nil {
-		c = &digitCount{}
-		m[symbol] = c
+// add counts a level; it refuses one that the true book could not take.
+func (c *digitCount) add(px, qty string) error {
+	if _, err := units(px); err != nil {
+		return err
 	}
-	for _, side := range sides {
-		for _, l := range v.GetArray(side) {
-			px, qty := l.GetStringBytes("0"), l.GetStringBytes("1")
-			if _, err := units(string(px)); err != nil {
-				return err
-			}
-			n, err := units(string(qty))
-			if err != nil {
-				return err
-			}
-			c.px[decimals(px)]++
-			if n > 0 { // a removal says nothing about the lot
-				c.qty[decimals(qty)]++
-			}
-		}
+	n, err := units(qty)
+	if err != nil {
+		return err
+	}
+	c.px[decimals([]byte(px))]++
+	if n > 0 { // a removal says nothing about the lot
+		c.qty[decimals([]byte(qty))]++
 	}
 	return nil
 }

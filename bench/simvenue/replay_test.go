@@ -301,7 +301,7 @@ func TestLoadErrors(t *testing.T) {
 	if _, err := New(Options{Recordings: []Recording{rec}}); err == nil || !strings.Contains(err.Error(), "2 lines for 1") {
 		t.Errorf("recv too long: %v", err)
 	}
-	if _, err := New(Options{Recordings: []Recording{{filepath.Join(t.TempDir(), "none.jsonl")}}}); err == nil || !strings.Contains(err.Error(), "none.jsonl") {
+	if _, err := New(Options{Recordings: []Recording{{Path: filepath.Join(t.TempDir(), "none.jsonl")}}}); err == nil || !strings.Contains(err.Error(), "none.jsonl") {
 		t.Errorf("missing: %v", err)
 	}
 	if _, err := New(Options{}); err == nil {
@@ -329,7 +329,7 @@ func TestRealRecordings(t *testing.T) {
 	dir := captures(t)
 	var recs []Recording
 	for _, name := range []string{"spot_btcusdt_20240808_full.jsonl.gz", "cryptofeed_us_4sym_20211012.jsonl"} {
-		recs = append(recs, Recording{filepath.Join(dir, name)})
+		recs = append(recs, Recording{Path: filepath.Join(dir, name)})
 	}
 	s := start(t, Options{Recordings: recs})
 	type file struct {
@@ -495,22 +495,26 @@ func FuzzRecordingLine(f *testing.F) {
 		if err := os.WriteFile(path, []byte(line+"\n"+rest+"\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		feed, err := readRecording(&Server{}, path)
+		v, err := newVenue("binance", VenueOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		src, err := readRecording(v, path)
 		if err != nil {
 			return
 		}
 		for {
-			ev, ok := feed.pull()
+			ev, ok := src.pull()
 			if !ok {
 				return
 			}
 			if ev.kind == kindSnapshot {
-				ev.sym.openGate(ev.bare)
-			} else if ev.kind == kindDepth {
-				ev.sym.apply(ev)
+				v.openGate(ev)
+			} else {
+				v.step(ev)
 			}
-			if ev.kind != kindSnapshot && string(ev.wrapped) != `{"stream":"`+ev.streamName+`","data":`+string(ev.bare)+`}` {
-				t.Fatalf("%q: %s around %s", line, ev.wrapped, ev.bare)
+			if p := ev.payload; ev.kind != kindSnapshot && string(p.wrapped) != `{"stream":"`+ev.topic.name+`","data":`+string(p.bare)+`}` {
+				t.Fatalf("%q: %s around %s", line, p.wrapped, p.bare)
 			}
 		}
 	})

@@ -16,12 +16,17 @@ import (
 type simCmd struct {
 	Symbols []string      `arg:"" optional:"" name:"venue:symbol" help:"Markets to make: VENUE:SYMBOL[,SYMBOL…]; default binance:BTCUSDT,ETHUSDT,SOLUSDT."`
 	File    []string      `placeholder:"VENUE:REC.jsonl[.gz]" help:"Replay a recording instead of making a market."`
-	Seed    uint64        `help:"Seed of the made market." default:"1"`
+	Seed    uint64        `help:"Seed of the made markets." default:"1"`
 	Speed   float64       `help:"How many times faster than the recording or the market; 0: as fast as can be taken." default:"1"`
-	Faults  string        `placeholder:"NAME@N[:SYMBOL],…" help:"drop, duplicate, reorder, disconnect, disconnect-one, stall, stale-snapshot, 429: at the N-th book update, or the N-th snapshot request."`
-	Start   string        `placeholder:"TIME" help:"What the made market's clock shows at its start, RFC 3339; default: now. The same seed and start make the same bytes."`
-	For     time.Duration `placeholder:"1m" help:"Let the made market end after this much of its own time."`
+	Faults  string        `placeholder:"NAME@N[:[VENUE:]SYMBOL],…" help:"What goes wrong at the N-th book update of a symbol, or the N-th snapshot request or subscription; the names are above."`
+	Start   string        `placeholder:"TIME" help:"What the made markets' clock shows at its start, RFC 3339; default: now. The same seed and start make the same bytes."`
+	For     time.Duration `placeholder:"1m" help:"Let the made markets end after this much of their own time."`
 	Addr    string        `help:"Address to serve on." default:"127.0.0.1:0"`
+}
+
+// Help is what `deeptape sim --help` says besides.
+func (c *simCmd) Help() string {
+	return "Venues: " + strings.Join(simvenue.Venues(), ", ") + ".\n\nFaults:\n\n" + simvenue.FaultHelp()
 }
 
 func (c *simCmd) Run(ctx context.Context, log *slog.Logger) error {
@@ -32,7 +37,7 @@ func (c *simCmd) Run(ctx context.Context, log *slog.Logger) error {
 	defer s.Close()
 	fmt.Print(simConfig(s))
 	os.Stdout.Sync()
-	log.Info("simulated venue is up; Ctrl-C ends it", "addr", s.Addr(), "symbols", strings.Join(s.Symbols(), ","))
+	log.Info("simulated venues are up; Ctrl-C ends them", "addr", s.Addr(), "venues", strings.Join(s.Venues(), ","), "symbols", strings.Join(s.Symbols(), ","))
 	<-ctx.Done()
 	return nil
 }
@@ -43,34 +48,34 @@ func (c *simCmd) start() (*simvenue.Server, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
-	opt := simvenue.Options{Addr: c.Addr, Speed: c.Speed, Faults: faults, For: c.For}
+	opt := simvenue.Options{Addr: c.Addr, Speed: c.Speed, Faults: faults, For: c.For, Worlds: map[string]*world.World{}}
 	for _, f := range c.File {
 		venue, path, ok := strings.Cut(f, ":")
-		if !ok || venue != "binance" {
-			return nil, usageError{fmt.Errorf("--file %q: write binance:FILE.jsonl[.gz]", f)}
+		if !ok || path == "" {
+			return nil, usageError{fmt.Errorf("--file %q: write VENUE:FILE.jsonl[.gz]", f)}
 		}
-		opt.Recordings = append(opt.Recordings, simvenue.Recording{Path: path})
+		opt.Recordings = append(opt.Recordings, simvenue.Recording{Venue: venue, Path: path})
 	}
-	if len(c.File) == 0 || len(c.Symbols) > 0 {
-		var symbols []string
-		for _, arg := range c.Symbols {
-			venue, list, ok := strings.Cut(arg, ":")
-			if !ok || venue != "binance" || list == "" {
-				return nil, usageError{fmt.Errorf("%q: write binance:SYMBOL[,SYMBOL…]; no other venue is simulated yet", arg)}
-			}
-			symbols = append(symbols, strings.Split(strings.ToUpper(list), ",")...)
+	symbols := map[string][]string{}
+	for _, arg := range c.Symbols {
+		venue, list, ok := strings.Cut(arg, ":")
+		if !ok || list == "" {
+			return nil, usageError{fmt.Errorf("%q: write VENUE:SYMBOL[,SYMBOL…]; venues are %s", arg, strings.Join(simvenue.Venues(), ", "))}
 		}
-		// The seed makes the market; its venue's clock is ours, or latencies would mean nothing.
-		spec := world.Spec{StartNs: time.Now().UnixNano()}
-		if c.Start != "" {
-			if spec.StartNs, err = config.Time(c.Start, time.Now()); err != nil {
-				return nil, usageError{fmt.Errorf("--start: %w", err)}
-			}
+		symbols[venue] = append(symbols[venue], strings.Split(strings.ToUpper(list), ",")...)
+	}
+	if len(c.File)+len(c.Symbols) == 0 {
+		symbols["binance"] = []string{"BTCUSDT", "ETHUSDT", "SOLUSDT"}
+	}
+	// The seed makes the markets; their venues' clock is ours, or latencies would mean nothing.
+	startNs := time.Now().UnixNano()
+	if c.Start != "" {
+		if startNs, err = config.Time(c.Start, time.Now()); err != nil {
+			return nil, usageError{fmt.Errorf("--start: %w", err)}
 		}
-		if len(symbols) > 0 {
-			spec.Symbols = world.Symbols(symbols...)
-		}
-		if opt.World, err = world.New(c.Seed, spec); err != nil {
+	}
+	for venue, list := range symbols {
+		if opt.Worlds[venue], err = simvenue.NewMarkets(venue, c.Seed, startNs, list...); err != nil {
 			return nil, usageError{err}
 		}
 	}
@@ -83,6 +88,14 @@ func (c *simCmd) start() (*simvenue.Server, error) {
 
 // simConfig is a configuration that records everything the server has.
 func simConfig(s *simvenue.Server) string {
-	return fmt.Sprintf("venues:\n  binance:\n    symbols: [%s]\n    ws_url: %q\n    rest_url: %q\n",
-		strings.Join(s.Symbols(), ", "), s.WSURL(), s.RESTURL())
+	var b strings.Builder
+	b.WriteString("venues:\n")
+	for _, name := range s.Venues() {
+		ws, rest, _ := s.VenueURLs(name)
+		fmt.Fprintf(&b, "  %s:\n    symbols: [%s]\n    ws_url: %q\n    rest_url: %q\n", name, strings.Join(s.VenueSymbols(name), ", "), ws, rest)
+		if d := s.Depth(name); d > 0 {
+			fmt.Fprintf(&b, "    depth: %d\n", d)
+		}
+	}
+	return b.String()
 }

@@ -1,0 +1,418 @@
+package simvenue
+
+import (
+	"fmt"
+	"sort"
+	"time"
+
+	"deeptape/bench/world"
+	"github.com/gobwas/ws"
+	"github.com/valyala/fastjson"
+)
+
+// Venue is one simulated market without socket, clock or goroutine: it is told
+// what time it is, which connections there are and what their clients say, and
+// gives what goes out on each. The server runs it on real sockets; a simulation
+// may run it in virtual time. Calls must be serialised by the caller.
+//
+// Two times are at work: nowNs is the caller's wall clock, which heartbeats,
+// limits and ends of connections go by; an event's atNs is the time of the data.
+type Venue struct {
+	name  string
+	proto protocol
+	opt   VenueOptions
+
+	symbols map[string]*symbol // by venue spelling
+	order   []*symbol
+	topics  map[string]*topic // by name; grows as clients ask for depths of a made market
+	sources []*source
+
+	sessions []*Session // in the order of their opening
+	serial   int
+	limiter  weightLimiter
+	connects []int64 // wall ns of connection attempts within the window
+
+	faults  []*armedFault
+	struck  []Strike
+	closed  map[string]int // connections that the venue ended, by reason
+	zeroSum bool           // by the fault checksum-zero, all symbols
+
+	feedNs int64 // atNs of the last event
+	wallNs int64 // the caller's clock at the last call
+}
+
+// VenueOptions of one venue. The zero value of a duration or limit is the
+// venue's own.
+type VenueOptions struct {
+	StallFor     time.Duration // of the fault stall; 3 s
+	PingEvery    time.Duration // WebSocket pings, where the venue sends them; 20 s
+	PongWithin   time.Duration // 60 s
+	ConnLife     time.Duration // where the venue cuts; 24 h
+	NoticeLead   time.Duration // from the fault notice to the end of the connection; 60 s
+	WeightLimit  int           // REST weight per minute (Binance); 6000
+	BanAfter     int           // answers 429 within a minute before 418; 5
+	ConnectLimit int           // connections per the venue's window
+	NoClock      bool          // events come without a clock: see the package comment on Speed 0
+}
+
+func (o *VenueOptions) setDefaults(f facts) {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	def(&o.StallFor, 3*time.Second)
+	def(&o.PingEvery, 20*time.Second)
+	def(&o.PongWithin, 60*time.Second)
+	def(&o.ConnLife, 24*time.Hour)
+	def(&o.NoticeLead, 60*time.Second)
+	if o.WeightLimit == 0 {
+		o.WeightLimit = 6000
+	}
+	if o.BanAfter == 0 {
+		o.BanAfter = 5
+	}
+	if o.ConnectLimit == 0 {
+		o.ConnectLimit = f.connects
+	}
+}
+
+// facts of a venue that the core works by.
+type facts struct {
+	wsPath     string // the WebSocket endpoint; Binance has several and says so itself
+	inBand     bool   // the book's snapshot comes in the stream
+	depths     []int  // that a client may ask for; none: the whole book
+	depth      int    // where the client does not say
+	connects   int    // connection attempts per window
+	window     time.Duration
+	messages   int  // client messages per second
+	pings      bool // the venue sends WebSocket pings and cuts old connections
+	truncates  bool // the client cuts its book to the depth: no word about levels pushed out
+	batches    bool // trades of one moment share a frame
+	countsSent bool // book updates count only where someone gets a frame
+}
+
+// protocol is what one venue's sheet says. Its methods are called by the core.
+type protocol interface {
+	facts() facts
+	// open says what the venue says unasked.
+	open(s *Session)
+	// text obeys one text message of a client.
+	text(s *Session, msg []byte)
+	// tick does what the passing of time asks for; it is called often.
+	tick(s *Session)
+	// closing gives the frame that announces the end of a connection (nil: none).
+	closing(s *Session) []byte
+
+	// topicName names the topic of a symbol's book, trades or quotes.
+	topicName(k kind, sym *symbol, depth int) string
+	// snapshot is the first frame of a topic.
+	snapshot(t *topic) payload
+	// diff, quote and trades dress the events of a made market. Levels have the
+	// texts that px and qty have made, size text and all; gone ones have qty "0"
+	// in whatever form the venue writes it.
+	diff(t *topic, atNs int64, bids, asks []level) payload
+	quote(t *topic, atNs int64, bid, ask level) payload
+	trades(t *topic, list []world.Event) payload
+	// number writes a price or a size of a made market.
+	px(sym *symbol, n int64) string
+	qty(sym *symbol, n int64) string
+
+	// seal makes the frame of a payload for one connection.
+	seal(s *Session, p payload) []byte
+	// reset makes the fault reset-sequence of a book frame.
+	reset(t *topic, p payload) payload
+
+	// reader reads the lines of one recording, in order.
+	reader() func(line []byte, v *fastjson.Value) (recorded, error)
+	// levels calls set for every level of a recorded book frame.
+	levels(bare []byte, set func(bid bool, px, qty, more string) error) error
+
+	rest(r Request) Answer
+}
+
+// payload is a frame as far as all connections share it. Its bytes are never
+// written after it was made.
+type payload struct {
+	bare    []byte
+	wrapped []byte // Binance: in the envelope of a combined stream
+	hole    int    // Coinbase: where in bare the connection's number goes
+}
+
+type kind uint8
+
+const (
+	kindOther    kind = iota
+	kindBook          // levels with absolute sizes
+	kindSnapshot      // a REST body in a recording
+	kindTrade
+	kindQuote
+)
+
+func (k kind) String() string {
+	return [...]string{"other", "book", "snapshot", "trade", "quote"}[k]
+}
+
+// symbol is one instrument.
+type symbol struct {
+	name string
+	src  *source
+	info instrument
+
+	pxDecimals, qtyDecimals int // of a made market
+
+	book  book
+	quote [2]level // bid and ask of a made market's last quote
+	// newest trades as the venue writes one, oldest first; kept where a
+	// subscription begins with them
+	recent [][]byte
+	batch  []world.Event // trades of one moment that wait for the next event
+
+	topics []*topic
+
+	updates    int // book updates so far: what a frame fault counts
+	requests   int // depth requests so far: what a REST fault counts
+	subscribes int // subscriptions to its book so far: what a subscribe fault counts
+	zeroSum    bool
+
+	// Binance's recordings only.
+	snapshot []byte // the recorded REST body, nil without one
+	firstID  int64  // U of the first diff
+	open     bool   // the gate is behind us
+	early    []*event
+	asks     []*ask
+	cache    *cacheOld
+}
+
+// topic is one thing that a connection can subscribe to.
+type topic struct {
+	name  string
+	kind  kind
+	sym   *symbol
+	src   *source
+	depth int
+	subs  []*Session
+
+	events, sent uint64
+
+	live      bool    // a snapshot can be given: made market, or the recorded one has passed
+	win       *window // of a made market with a depth
+	seq, prev int64   // ids on the wire after the last frame, and before it
+	aux       int64   // Bybit's seq
+	shift     int64   // by the fault reset-sequence: what ids on the wire are less than the true ones
+	lastNs    int64   // wall ns of the last frame
+}
+
+// source gives events in order: one recording, or all made markets together.
+type source struct {
+	name    string
+	world   *world.World // nil: a recording
+	pull    func() (*event, bool)
+	carried int   // subscriptions to its topics, over all connections
+	lastSub int64 // wall ns of the latest
+	skipped int
+	queue   []*event // of a recording
+
+	// After the fault disconnect without a clock: up to graceNs of feed time no
+	// connection opened after the cut gets anything, however fast it came back.
+	graceNs     int64
+	graceSerial int
+}
+
+// event is one line of a recording or one event of a market.
+type event struct {
+	atNs        int64
+	kind        kind
+	sym         *symbol
+	topic       *topic // nil: a market's, which topics get it is for the venue
+	payload     payload
+	snapshot    bool // a book frame that replaces the book
+	first, last int64
+	aux         int64
+	made        world.Event
+}
+
+// newVenue makes an empty venue.
+func newVenue(name string, opt VenueOptions) (*Venue, error) {
+	protocol := protocols[name]
+	if protocol == nil {
+		return nil, unknownVenue(name)
+	}
+	v := &Venue{name: name, symbols: map[string]*symbol{}, topics: map[string]*topic{}, closed: map[string]int{}}
+	v.proto = protocol(v)
+	v.opt = opt
+	v.opt.setDefaults(v.proto.facts())
+	v.limiter = weightLimiter{limit: v.opt.WeightLimit, banAfter: v.opt.BanAfter}
+	return v, nil
+}
+
+// NewVenue makes a venue of made markets, for a caller that steps it itself.
+// Each fault strikes this venue if it can occur there.
+func NewVenue(name string, w *world.World, faults []Fault, opt VenueOptions) (*Venue, error) {
+	v, err := newVenue(name, opt)
+	if err != nil {
+		return nil, err
+	}
+	src, err := newMarket(v, w)
+	if err != nil {
+		return nil, err
+	}
+	v.sources = append(v.sources, src)
+	armed, err := arm(faults, []*Venue{v})
+	v.faults = armed
+	return v, err
+}
+
+var protocols = map[string]func(*Venue) protocol{
+	"binance":      func(v *Venue) protocol { return &binance{v: v} },
+	"coinbase":     func(v *Venue) protocol { return &coinbase{v: v} },
+	"kraken":       func(v *Venue) protocol { return &kraken{v: v} },
+	"okx":          func(v *Venue) protocol { return &okx{v: v} },
+	"bybit":        func(v *Venue) protocol { return &bybit{v: v, category: "spot"} },
+	"bybit_linear": func(v *Venue) protocol { return &bybit{v: v, category: "linear"} },
+}
+
+// Venues are the names of those that are simulated, in order.
+func Venues() []string {
+	var names []string
+	for n := range protocols {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	return names
+}
+
+// Name of the venue, as in commands and configuration.
+func (v *Venue) Name() string { return v.name }
+
+// Symbols in the order of their sources.
+func (v *Venue) Symbols() []string {
+	var names []string
+	for _, sym := range v.order {
+		names = append(names, sym.name)
+	}
+	return names
+}
+
+// symbolOf finds or makes one while src is loaded.
+func (v *Venue) symbolOf(src *source, name string) (*symbol, error) {
+	sym := v.symbols[name]
+	if sym == nil {
+		sym = &symbol{name: name, src: src}
+		v.symbols[name] = sym
+		v.order = append(v.order, sym)
+	}
+	if sym.src != src {
+		return nil, fmt.Errorf("cannot serve %s: symbol %s already comes from %s", src.name, name, sym.src.name)
+	}
+	return sym, nil
+}
+
+// topicOf finds or makes one while its source is loaded, or at the first
+// subscription.
+func (v *Venue) topicOf(name string, k kind, sym *symbol, depth int) *topic {
+	t := v.topics[name]
+	if t == nil {
+		t = &topic{name: name, kind: k, sym: sym, src: sym.src, depth: depth}
+		v.topics[name] = t
+		sym.topics = append(sym.topics, t)
+	}
+	return t
+}
+
+// want finds the topic that a client asks for. known: the symbol exists.
+// depthOK: it may be had at that depth. The topic is nil where the data hold no
+// such thing: the subscription is accepted and silent.
+func (v *Venue) want(k kind, symbol string, depth int) (t *topic, known, depthOK bool) {
+	sym := v.symbols[symbol]
+	if sym == nil {
+		return nil, false, true
+	}
+	name := v.proto.topicName(k, sym, depth)
+	if t := v.topics[name]; t != nil {
+		return t, true, true
+	}
+	if sym.src.world == nil {
+		for _, t := range sym.topics {
+			if k == kindBook && t.kind == kindBook {
+				return nil, true, false // recorded at another depth
+			}
+		}
+		return nil, true, true
+	}
+	f := v.proto.facts()
+	if k == kindBook && len(f.depths) > 0 {
+		for _, d := range f.depths {
+			depthOK = depthOK || d == depth
+		}
+		if !depthOK {
+			return nil, true, false
+		}
+	}
+	t = v.topicOf(name, k, sym, depth)
+	t.live = true
+	if k == kindBook {
+		t.seq, t.aux = sym.book.lastID, sym.book.lastID
+		if depth > 0 {
+			t.win = newWindow(depth, &sym.book)
+		}
+	}
+	return t, true, true
+}
+
+// Next is the venue's next event of made markets, to be given to Step. It never
+// ends.
+func (v *Venue) Next() *Event {
+	ev, _ := v.sources[0].pull()
+	return &Event{ev}
+}
+
+// Event is something that happens at the venue at AtNs.
+type Event struct{ ev *event }
+
+// AtNs is the time of the event, ns since 1970, on the venue's clock.
+func (e *Event) AtNs() int64 { return e.ev.atNs }
+
+// Step lets an event happen: what it makes is sent to the sessions that are
+// subscribed.
+func (v *Venue) Step(e *Event, nowNs int64) {
+	v.wallNs = nowNs
+	v.step(e.ev)
+}
+
+func (v *Venue) closes(reason string) { v.closed[reason]++ }
+
+// carriers are the connections with any topic of sym, the oldest first.
+func (v *Venue) carriers(sym *symbol) []*Session {
+	var list []*Session
+	for _, s := range v.sessions {
+		for _, t := range sym.topics {
+			if s.has(t) {
+				list = append(list, s)
+				break
+			}
+		}
+	}
+	return list
+}
+
+// Strikes are the faults that have struck, in order.
+func (v *Venue) Strikes() []Strike { return append([]Strike{}, v.struck...) }
+
+// Book is the true book of a symbol after the last event, best first, as the
+// venue writes prices and sizes; id is of the last update.
+func (v *Venue) Book(symbol string) (id int64, bids, asks [][2]string, ok bool) {
+	sym := v.symbols[symbol]
+	if sym == nil {
+		return 0, nil, nil, false
+	}
+	for _, l := range sym.book.top(true, 0) {
+		bids = append(bids, [2]string{l.px, l.qty})
+	}
+	for _, l := range sym.book.top(false, 0) {
+		asks = append(asks, [2]string{l.px, l.qty})
+	}
+	return sym.book.lastID, bids, asks, true
+}
+
+func textFrame(b []byte) Frame { return Frame{Op: ws.OpText, Payload: b} }
