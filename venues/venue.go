@@ -90,7 +90,7 @@ func (b *Batch) Reset() {
 // Decoder turns frames of one connection into messages.
 type Decoder interface {
 	// Decode reads one text frame. A reason other than ledger.Accepted rejects
-	// it whole; if b.Messages then holds one message, its Inst says whose it was.
+	// it whole; the messages that b then holds say by Kind and Inst whose it was.
 	Decode(frame []byte, b *Batch) ledger.Reason
 	// DecodeSnapshot reads the body of a REST snapshot of instrument inst.
 	DecodeSnapshot(inst int, body []byte, b *Batch) ledger.Reason

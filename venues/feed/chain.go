@@ -2,7 +2,6 @@ package feed
 
 import (
 	"deeptape/hotpath/event"
-	"deeptape/hotpath/ledger"
 	"deeptape/venues"
 )
 
@@ -131,13 +130,5 @@ func (m *Machine) suspect(cause event.Cause) {
 		if inst := &m.insts[i]; inst.state == bookLive {
 			m.resync(inst, cause)
 		}
-	}
-}
-
-// unreadable: a frame that was rejected, and nobody knows whose it was. Ids of a
-// book's own will tell; where there are none, every book may have missed it.
-func (m *Machine) unreadable(number uint8, reason ledger.Reason) {
-	if m.single() && number == m.leader && (reason == ledger.Malformed || reason == ledger.Overflow || reason == ledger.Oversized) {
-		m.suspect(event.CauseMalformed)
 	}
 }

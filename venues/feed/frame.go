@@ -13,11 +13,7 @@ func (m *Machine) frame(in *event.Input) {
 	m.count(in.Line)
 	if reason != ledger.Accepted {
 		m.frames.Reject(reason)
-		if len(m.batch.Messages) != 1 || m.batch.Messages[0].Inst < 0 {
-			m.unreadable(in.Line, reason)
-		} else if !m.both() || m.single() && in.Line == m.leader {
-			m.broken(&m.batch.Messages[0])
-		}
+		m.unreadable(in.Line, reason)
 		return
 	}
 	if len(m.batch.Messages) > 0 {
@@ -71,6 +67,24 @@ func (p part) is(msg *venues.Message) bool {
 		return p.stream == event.StreamTrades
 	}
 	return false
+}
+
+// unreadable: a frame was rejected. What is left in the batch says whose messages it
+// held. Where it says nothing, ids of the books' own will tell; where those have none,
+// any of them may have missed something.
+func (m *Machine) unreadable(number uint8, reason ledger.Reason) {
+	known := false
+	for i := range m.batch.Messages {
+		if msg := &m.batch.Messages[i]; msg.Inst >= 0 {
+			known = true
+			if !m.both() || m.single() && number == m.leader {
+				m.broken(msg)
+			}
+		}
+	}
+	if !known && m.single() && number == m.leader && (reason == ledger.Malformed || reason == ledger.Overflow || reason == ledger.Oversized) {
+		m.suspect(event.CauseMalformed)
+	}
 }
 
 // broken: an unreadable message of a known instrument is a hole in its stream. Say
