@@ -208,8 +208,9 @@ func (d *bybitDecoder) Decode(frame []byte, b *Batch) ledger.Reason {
 		}
 		return d.trades(v, m, b)
 	}
-	depth, symbol, ok := bytes.Cut(bytes.TrimPrefix(topic, []byte(bybitBook)), []byte("."))
-	if _, digits := whole(depth); !ok || !digits || !bytes.HasPrefix(topic, []byte(bybitBook)) {
+	rest, ok := bytes.CutPrefix(topic, []byte(bybitBook))
+	depth, symbol, named := bytes.Cut(rest, []byte("."))
+	if _, digits := whole(depth); !ok || !named || !digits {
 		return ledger.UnknownShape
 	}
 	if m.Inst, ok = d.bySymbol[string(symbol)]; !ok {

@@ -102,6 +102,8 @@ func TestBybitRejects(t *testing.T) {
 		{"topic is empty", `{"topic":""}`, ledger.UnknownShape},
 		{"a topic that nobody asked for", with(bybitDelta, `orderbook.50.`, `tickers.50.`), ledger.UnknownShape},
 		{"a book of no depth", with(bybitDelta, `orderbook.50.`, `orderbook.`), ledger.UnknownShape},
+		{"a book of no symbol", with(bybitDelta, `orderbook.50.BTCUSDT`, `orderbook.50`), ledger.UnknownShape},
+		{"a depth and a symbol of nothing", with(bybitDelta, `orderbook.50.`, `50.`), ledger.UnknownShape},
 		{"the full book", with(bybitDelta, `orderbook.50.`, `orderbook.full.`), ledger.UnknownShape},
 		{"the book with RPI orders", with(bybitDelta, `orderbook.50.`, `orderbook.rpi.`), ledger.UnknownShape},
 		{"a depth with a leading zero", with(bybitDelta, `orderbook.50.`, `orderbook.050.`), ledger.UnknownShape},
@@ -147,6 +149,7 @@ func TestBybitRejects(t *testing.T) {
 	trade("data is no list", `"data":[`, `"data":7,"x":[`)
 	trade("none", `"data":[`, `"data":[],"x":[`)
 	trade("of another symbol than the topic", `"s":"BTCUSDT"`, `"s":"OTHER"`)
+	add("trade, of an unknown symbol and not of the topic's, which is the first", with(with(bybitTrade, `publicTrade.BTCUSDT`, `publicTrade.OTHER`), `"s":"BTCUSDT"`, `"s":"ETHUSDT"`), ledger.Malformed, KindTrade, 0)
 	trade("no id", `"i":"2290000000102202106",`, ``)
 	trade("id empty", `"2290000000102202106"`, `""`)
 	trade("id as number", `"2290000000102202106"`, `2290000000102202106`)

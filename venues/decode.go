@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/valyala/fastjson"
 
@@ -198,7 +197,7 @@ func isName(s, signs string) bool {
 	odd := func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(signs, r)
 	}
-	return s != "" && utf8.ValidString(s) && !strings.ContainsFunc(s, odd)
+	return s != "" && !strings.ContainsFunc(s, odd) // a byte that is no UTF-8 is odd
 }
 
 // gridScales are the scales at which tick and lot size are whole numbers.

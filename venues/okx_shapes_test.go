@@ -169,6 +169,7 @@ func TestOKXRejects(t *testing.T) {
 	}
 	trade("of another instrument than arg", `{"instId":"BTC-USDT","t`, `{"instId":"OTHER","t`)
 	trade("of an unknown instrument", `{"instId":"BTC-USDT","t`, `{"instId":"ETH-USDT","t`)
+	add("trade, of an unknown instrument and not of arg's, which is the first", with(with(okxTrade, `"instId":"BTC-USDT"}`, `"instId":"OTHER"}`), `{"instId":"BTC-USDT","t`, `{"instId":"ETH-USDT","t`), ledger.Malformed, KindTrade, 0)
 	trade("no instId", `{"instId":"BTC-USDT","t`, `{"t`)
 	trade("no id", `"tradeId":"1067468269",`, ``)
 	trade("id as number", `"1067468269"`, `1067468269`)
