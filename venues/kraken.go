@@ -17,6 +17,8 @@ import (
 	"deeptape/hotpath/ledger"
 )
 
+func init() { register(kraken{}) }
+
 // kraken is the spot market of Kraken, WebSocket v2.
 //
 // Proof of the book: every message carries the CRC-32 of the best ten levels a side
@@ -234,9 +236,16 @@ func (d *krakenDecoder) DecodeSnapshot(_ int, _ []byte, b *Batch) ledger.Reason 
 	return ledger.UnknownShape
 }
 
+// A snapshot of 1000 levels a side has some 130 kB. Parsed, a frame takes up to 400
+// times its own size.
+const krakenMostBytes = 1 << 20
+
 // Decode reads a frame of a channel, or the answer to a command.
 func (d *krakenDecoder) Decode(frame []byte, b *Batch) ledger.Reason {
 	b.Reset()
+	if len(frame) > krakenMostBytes {
+		return ledger.Oversized
+	}
 	d.text = d.text[:0]
 	v, err := d.parser.ParseBytes(frame)
 	if err != nil || v.Type() != fastjson.TypeObject {

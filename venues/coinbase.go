@@ -1,0 +1,544 @@
+package venues
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/valyala/fastjson"
+
+	"deeptape/hotpath/book"
+	"deeptape/hotpath/event"
+	"deeptape/hotpath/ledger"
+)
+
+func init() { register(coinbase{}) }
+
+// coinbase is the spot market of Coinbase Advanced Trade, public and without a key.
+//
+// Proof of the book: the venue numbers every text frame of a connection, from 0, acks
+// and heartbeats too. A frame that was lost, came twice or changed places with another
+// is seen at the next frame, within a second because of the heartbeats; but nothing
+// says whose it was, so every book of the connection is suspect, which is why few
+// share one. That proves transport only: there is no checksum, and a flipped digit of
+// a price, a size or a time goes unseen. A frame that can be read but not understood
+// keeps its number if it is known which instruments have lost by it. Where it may be
+// any, it loses its number too, and the hole condemns them all.
+//
+// The book is whole, tens of thousands of levels, and its snapshot comes in the
+// stream, also before the ack. Deletes of levels that are not there are routine.
+// Trades of a product are numbered without holes; the last hundred come again on
+// every connection. Their side is the maker's, which here becomes the aggressor's.
+//
+// Answers do not say which command they answer. Each ack tells all that is subscribed,
+// which is taken as an ack of every command that it bears out: again and again.
+// A refusal names neither command nor product.
+type coinbase struct{}
+
+var coinbaseRules = Rules{
+	Name: "coinbase", Market: "spot",
+	Continuity: ConnCounter, Proof: event.ProofConnectionSeq,
+	TradesCount: true,
+	SilenceNs:   12.5e9, // longest healthy silence in the recordings: 4.15 s (NU-GBP)
+	WSURL:       "wss://advanced-trade-ws.coinbase.com", RestURL: "https://api.coinbase.com",
+
+	InstrumentsPerConn: 4,
+	StreamsPerConn:     9, // two each, and the heartbeats
+	ConnectsPerWindow:  8, ConnectWindowNs: 1e9,
+	CommandsPerSecond:     4,   // the documented limit is 8 for all connections of an address
+	RestWeightPerMinute:   600, // 10 requests a second
+	LongestCommandStreams: 1,   // so that snapshots do not come all at once, and an ack tells each
+}
+
+func (coinbase) Rules() *Rules { return &coinbaseRules }
+
+// Symbol: two names with a dash between them.
+func (coinbase) Symbol(s string) (string, error) {
+	base, quote, _ := strings.Cut(s, "-")
+	if !isName(base, "") || !isName(quote, "") {
+		return "", fmt.Errorf("%q is not a Coinbase symbol; they look like BTC-USD", s)
+	}
+	return strings.ToUpper(s), nil
+}
+
+// Product returns the name under which a venue sends the data of a symbol, in the
+// venue's spelling. Two symbols with the same one are two names of one product.
+func Product(v Venue, symbol string) string {
+	if _, ok := v.(coinbase); ok {
+		return coinbaseProduct(symbol)
+	}
+	return symbol
+}
+
+// coinbaseProduct: what is quoted in USDC is another name of what is quoted in USD,
+// with two exceptions. The metadata says the same, but cannot always be had.
+func coinbaseProduct(symbol string) string {
+	base, ok := strings.CutSuffix(symbol, "-USDC")
+	if !ok || base == "USDT" || base == "EURC" {
+		return symbol
+	}
+	return base + "-USD"
+}
+
+func (coinbase) StreamPath([]event.Instrument, bool) string { return "" } // the URL is whole
+
+// Subscribe: the heartbeats first, because they keep a quiet connection open and the
+// counter going; then book and trades of one product after the other.
+func (coinbase) Subscribe(insts []event.Instrument, _ Subscription) []Command {
+	commands := []Command{{ID: coinbaseHeartbeatsID, Text: `{"type":"subscribe","channel":"heartbeats"}`, Acks: 1, Inst: -1}}
+	for i, inst := range insts {
+		commands = append(commands,
+			Command{ID: coinbaseID(i, "level2"), Text: coinbaseCommand("subscribe", "level2", inst), Acks: 1, Inst: i},
+			Command{ID: coinbaseID(i, "market_trades"), Text: coinbaseCommand("subscribe", "market_trades", inst), Acks: 1, Inst: i})
+	}
+	return commands
+}
+
+// Resubscribe ends and renews the book; the trades go on. No ack can be told from
+// those of other commands: the new snapshot is the answer.
+func (coinbase) Resubscribe(inst event.Instrument, _ Subscription, id int64) []Command {
+	return []Command{
+		{ID: id, Text: coinbaseCommand("unsubscribe", "level2", inst), Inst: -1},
+		{ID: id + 1, Text: coinbaseCommand("subscribe", "level2", inst), Inst: -1},
+	}
+}
+
+const coinbaseHeartbeatsID = 1
+
+// coinbaseID of the command that subscribes to a channel of instrument inst. The
+// decoder finds it again from what an ack says.
+func coinbaseID(inst int, channel string) int64 {
+	id := int64(2 + 2*inst)
+	if channel == "market_trades" {
+		id++
+	}
+	return id
+}
+
+func coinbaseCommand(what, channel string, inst event.Instrument) string {
+	return `{"type":"` + what + `","product_ids":["` + inst.Symbol + `"],"channel":"` + channel + `"}`
+}
+
+func (coinbase) Ping(int64) string { return "" } // the heartbeats do
+
+func (coinbase) Checksum(_, _ []book.Level, _, _ int8, _ []byte) uint32 { return 0 } // it has none
+
+// SnapshotRequest: there is none; snapshots come in the stream, and nothing ties a
+// REST book to it.
+func (coinbase) SnapshotRequest(string, int) Request { return Request{} }
+
+func (coinbase) InstrumentsRequest(symbols []string) Request {
+	return Request{Path: "/api/v3/brokerage/market/products?product_ids=" + binanceEscaped(strings.Join(symbols, "&product_ids=")), Weight: 1}
+}
+
+// Instruments reads a list of products. A symbol that is only an alias has the data of
+// the product that it stands for, whose name is its Pair.
+func (coinbase) Instruments(body []byte, symbols []string) ([]event.Instrument, int, error) {
+	v, err := fastjson.ParseBytes(body)
+	if err != nil {
+		return nil, 0, fmt.Errorf("cannot read products: %w", err)
+	}
+	list := v.Get("products")
+	if list == nil || list.Type() != fastjson.TypeArray {
+		return nil, 0, fmt.Errorf("cannot read products: there is no list in %.200q", body)
+	}
+	products := map[string]*fastjson.Value{}
+	for _, p := range list.GetArray() {
+		for _, alias := range p.GetArray("alias_to") {
+			if name := string(alias.GetStringBytes()); products[name] == nil {
+				products[name] = p
+			}
+		}
+	}
+	for _, p := range list.GetArray() { // a name of its own outranks an alias
+		products[string(p.GetStringBytes("product_id"))] = p
+	}
+	var insts []event.Instrument
+	for _, symbol := range symbols {
+		p := products[symbol]
+		if p == nil {
+			continue
+		}
+		inst := event.Instrument{
+			Venue: coinbaseRules.Name, Market: coinbaseRules.Market, Source: "products", Symbol: symbol,
+			Pair: string(p.GetStringBytes("product_id")), Status: string(p.GetStringBytes("status")),
+			Tick: string(p.GetStringBytes("price_increment")), Lot: string(p.GetStringBytes("base_increment")),
+		}
+		if of := string(p.GetStringBytes("alias")); of != "" {
+			inst.Pair = of
+		}
+		inst.Base, inst.Quote, _ = strings.Cut(inst.Pair, "-")
+		for _, limit := range []string{"post_only", "limit_only", "cancel_only", "view_only", "trading_disabled"} {
+			if p.GetBool(limit) {
+				inst.Status = limit // the severest stands last
+			}
+		}
+		if inst.PxScale, inst.QtyScale, err = gridScales(inst.Tick, inst.Lot); err != nil {
+			return nil, 0, fmt.Errorf("cannot read increments of %q in products: %w", symbol, err)
+		}
+		insts = append(insts, inst)
+	}
+	return insts, 0, nil
+}
+
+func (coinbase) NewDecoder(insts []event.Instrument) Decoder {
+	d := &coinbaseDecoder{byProduct: make(map[string]int, 2*len(insts)), scales: make([]scales, len(insts))}
+	for i, inst := range insts {
+		d.byProduct[inst.Symbol] = i
+		d.scales[i] = scales{inst.PxScale, inst.QtyScale}
+	}
+	for i, inst := range insts { // an alias gives way to a name of its own
+		for _, name := range []string{inst.Pair, coinbaseProduct(inst.Symbol)} {
+			if _, taken := d.byProduct[name]; !taken && name != "" {
+				d.byProduct[name] = i
+			}
+		}
+	}
+	return d
+}
+
+type coinbaseDecoder struct {
+	parser    fastjson.Parser
+	byProduct map[string]int
+	scales    []scales
+
+	// Of a large frame: what is left when the levels are taken out, and they.
+	frame  []byte
+	levels [][]byte
+	level  fastjson.Parser
+}
+
+func (d *coinbaseDecoder) SetScale(inst int, px, qty int8) { d.scales[inst] = scales{px, qty} }
+
+// DecodeSnapshot: a REST book of the venue cannot be joined to its stream.
+func (d *coinbaseDecoder) DecodeSnapshot(_ int, _ []byte, b *Batch) ledger.Reason {
+	b.Reset()
+	return ledger.UnknownShape
+}
+
+// Decode reads a numbered frame of a channel, or an error.
+func (d *coinbaseDecoder) Decode(frame []byte, b *Batch) ledger.Reason {
+	b.Reset()
+	d.levels = d.levels[:0]
+	if len(frame) > coinbaseLargeBytes {
+		var reason ledger.Reason
+		if frame, reason = d.takeOut(frame); reason != ledger.Accepted {
+			return reason
+		}
+	}
+	v, err := d.parser.ParseBytes(frame)
+	if err != nil || v.Type() != fastjson.TypeObject {
+		return ledger.Malformed
+	}
+	if string(v.GetStringBytes("type")) == "error" {
+		b.Messages = append(b.Messages, Message{Kind: KindRefused, Inst: -1, TsEvent: event.Null, Text: v.GetStringBytes("message")})
+		return ledger.Accepted
+	}
+	if n, ok := id(v, "sequence_num"); ok {
+		b.ConnSeq = n
+	}
+	switch string(v.GetStringBytes("channel")) {
+	case "heartbeats": // its counter is a text or a number, and the time is Go's own format: neither is needed
+		return d.control(b)
+	case "subscriptions":
+		return d.subscriptions(v, b)
+	case "l2_data":
+		return d.events(v, false, b)
+	case "market_trades":
+		return d.events(v, true, b)
+	}
+	return ledger.UnknownShape
+}
+
+func (d *coinbaseDecoder) control(b *Batch) ledger.Reason {
+	if b.ConnSeq == event.Null {
+		return ledger.Malformed
+	}
+	b.Messages = append(b.Messages, Message{Kind: KindControl, Inst: -1, TsEvent: event.Null})
+	return ledger.Accepted
+}
+
+// subscriptions: all that is subscribed by now.
+func (d *coinbaseDecoder) subscriptions(v *fastjson.Value, b *Batch) ledger.Reason {
+	if reason := d.control(b); reason != ledger.Accepted {
+		return reason
+	}
+	for _, e := range v.GetArray("events") {
+		set := e.Get("subscriptions")
+		if set.Exists("heartbeats") {
+			b.Messages = append(b.Messages, Message{Kind: KindAck, Inst: -1, TsEvent: event.Null, ID: coinbaseHeartbeatsID})
+		}
+		for _, channel := range [...]string{"level2", "market_trades"} {
+			for _, product := range set.GetArray(channel) {
+				if inst, ok := d.byProduct[string(product.GetStringBytes())]; ok {
+					b.Messages = append(b.Messages, Message{Kind: KindAck, Inst: inst, TsEvent: event.Null, ID: coinbaseID(inst, channel)})
+				}
+			}
+		}
+	}
+	return ledger.Accepted
+}
+
+// events reads the books or the trades of a frame, or says whose it would have held.
+func (d *coinbaseDecoder) events(v *fastjson.Value, trades bool, b *Batch) ledger.Reason {
+	list := v.Get("events")
+	reason := ledger.Accepted
+	if b.ConnSeq == event.Null || list == nil || list.Type() != fastjson.TypeArray {
+		reason = ledger.Malformed
+	}
+	for _, e := range list.GetArray() {
+		if reason != ledger.Accepted {
+			break
+		}
+		if trades {
+			reason = d.trades(e, b)
+		} else {
+			reason = d.book(e, b)
+		}
+	}
+	if reason == ledger.Accepted {
+		if trades {
+			ascending(b.Messages)
+		}
+		return reason
+	}
+	b.Messages = b.Messages[:0]
+	if !d.whose(list, trades, b) {
+		b.ConnSeq = event.Null
+	}
+	return reason
+}
+
+// whose puts into b of whom a rejected frame held messages. It returns false if that
+// is not all.
+func (d *coinbaseDecoder) whose(events *fastjson.Value, trades bool, b *Batch) (all bool) {
+	if events == nil || events.Type() != fastjson.TypeArray {
+		return false
+	}
+	all = true
+	note := func(kind Kind, of *fastjson.Value) {
+		if inst, ok := d.inst(of); ok {
+			lost(b, kind, inst)
+		} else if of.GetStringBytes("product_id") == nil {
+			all = false
+		}
+	}
+	for _, e := range events.GetArray() {
+		switch list := e.Get("trades"); {
+		case !trades && coinbaseKind(e) == KindSnapshot:
+			note(KindSnapshot, e)
+		case !trades:
+			note(KindDelta, e)
+		case list == nil || list.Type() != fastjson.TypeArray:
+			all = false
+		default:
+			for _, t := range list.GetArray() {
+				note(KindTrade, t)
+			}
+		}
+	}
+	return all
+}
+
+func (d *coinbaseDecoder) inst(of *fastjson.Value) (int, bool) {
+	i, ok := d.byProduct[string(of.GetStringBytes("product_id"))]
+	return i, ok
+}
+
+// coinbaseKind is KindControl where the venue has no such event.
+func coinbaseKind(e *fastjson.Value) Kind {
+	switch string(e.GetStringBytes("type")) {
+	case "snapshot":
+		return KindSnapshot
+	case "update":
+		return KindDelta
+	}
+	return KindControl
+}
+
+// book reads an event of one product. Its time is that of its latest level.
+func (d *coinbaseDecoder) book(e *fastjson.Value, b *Batch) ledger.Reason {
+	inst, ok := d.inst(e)
+	if !ok {
+		return ledger.UnknownSymbol
+	}
+	sc := d.scales[inst]
+	need := sc
+	m := Message{Kind: coinbaseKind(e), Inst: inst, First: event.Null, Seq: b.ConnSeq, SeqPrev: event.Null, TsEvent: event.Null, Lo: len(b.Levels)}
+	updates := e.Get("updates")
+	if m.Kind == KindControl || updates == nil {
+		return ledger.Malformed
+	}
+	reason := ledger.Malformed
+	if updates.Type() == fastjson.TypeArray {
+		reason = ledger.Accepted
+		for _, u := range updates.GetArray() {
+			if reason = coinbaseLevel(u, sc, &need, &m, b); reason != ledger.Accepted {
+				break
+			}
+		}
+	} else if n, ok := id(e, "updates"); ok && n < int64(len(d.levels)) {
+		reason = d.takenOut(d.levels[n], sc, &need, &m, b)
+	}
+	m.Hi, m.PxScale, m.QtyScale = len(b.Levels), need.px, need.qty
+	b.Messages = append(b.Messages, m)
+	return reason
+}
+
+func coinbaseLevel(u *fastjson.Value, sc scales, need *scales, m *Message, b *Batch) ledger.Reason {
+	var l event.Level
+	switch string(u.GetStringBytes("side")) {
+	case "bid":
+		l.Side = event.Bid
+	case "offer":
+		l.Side = event.Ask
+	default:
+		return ledger.Malformed
+	}
+	ts, ok := timestamp(u, "event_time")
+	if !ok {
+		return ledger.Malformed
+	}
+	m.TsEvent = max(m.TsEvent, ts)
+	var reason ledger.Reason
+	if l.Px, reason = decimal(u.Get("price_level"), sc.px, &need.px); reason != ledger.Accepted {
+		return reason
+	}
+	if l.Qty, reason = size(u.Get("new_quantity"), sc.qty, &need.qty); reason != ledger.Accepted {
+		return reason
+	}
+	b.Levels = append(b.Levels, l)
+	return ledger.Accepted
+}
+
+// A snapshot of 5 MB as one JSON text takes fastjson 117 MB. So the levels of a large
+// frame are taken out of it and read one by one. What is left is small.
+const (
+	coinbaseLargeBytes = 64 << 10
+	coinbaseMostBytes  = 1 << 20 // of what is left
+	coinbaseLevelBytes = 4 << 10 // of one level
+)
+
+var coinbaseUpdates = []byte(`"updates":`)
+
+// takeOut returns the frame with a number instead of each list of levels: its place in
+// d.levels. (A key spelled with a space before its colon is left in.)
+func (d *coinbaseDecoder) takeOut(frame []byte) ([]byte, ledger.Reason) {
+	d.frame = d.frame[:0]
+	for {
+		i := bytes.Index(frame, coinbaseUpdates)
+		if i < 0 {
+			break
+		}
+		i += len(coinbaseUpdates)
+		d.frame = append(d.frame, frame[:i]...)
+		frame = bytes.TrimLeft(frame[i:], " \t\r\n")
+		end := bracketed(frame)
+		if end < 0 || frame[0] != '[' || frame[end-1] != ']' {
+			return nil, ledger.Malformed
+		}
+		d.frame = strconv.AppendInt(d.frame, int64(len(d.levels)), 10)
+		d.levels = append(d.levels, frame[1:end]) // with the bracket at its end
+		frame = frame[end:]
+	}
+	if d.frame = append(d.frame, frame...); len(d.frame) > coinbaseMostBytes {
+		return nil, ledger.Oversized
+	}
+	return d.frame, ledger.Accepted
+}
+
+// takenOut reads a list of levels.
+func (d *coinbaseDecoder) takenOut(list []byte, sc scales, need *scales, m *Message, b *Batch) ledger.Reason {
+	for first := true; ; first = false {
+		list = bytes.TrimLeft(list, " \t\r\n")
+		if list[0] == ']' && first {
+			return ledger.Accepted
+		}
+		end := bracketed(list)
+		if end < 0 || end > coinbaseLevelBytes {
+			return ledger.Malformed
+		}
+		u, err := d.level.ParseBytes(list[:end])
+		if err != nil {
+			return ledger.Malformed
+		}
+		if reason := coinbaseLevel(u, sc, need, m, b); reason != ledger.Accepted {
+			return reason
+		}
+		list = bytes.TrimLeft(list[end:], " \t\r\n")
+		if len(list) == 1 { // the bracket
+			return ledger.Accepted
+		}
+		if list[0] != ',' {
+			return ledger.Malformed
+		}
+		list = list[1:]
+	}
+}
+
+// bracketed returns the length of the list or object that a JSON text begins with; -1
+// is none, or one that does not end. What is inside is not judged.
+func bracketed(text []byte) int {
+	if len(text) == 0 || text[0] != '[' && text[0] != '{' {
+		return -1
+	}
+	depth := 0
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '[', '{':
+			depth++
+		case ']', '}':
+			depth--
+		case '"':
+			for i++; i < len(text) && text[i] != '"'; i++ {
+				if text[i] == '\\' {
+					i++
+				}
+			}
+		}
+		if depth == 0 {
+			return i + 1
+		}
+	}
+	return -1
+}
+
+func (d *coinbaseDecoder) trades(e *fastjson.Value, b *Batch) ledger.Reason {
+	list := e.Get("trades")
+	if list == nil || list.Type() != fastjson.TypeArray {
+		return ledger.Malformed
+	}
+	for _, t := range list.GetArray() {
+		if reason := d.trade(t, b); reason != ledger.Accepted {
+			return reason
+		}
+	}
+	return ledger.Accepted
+}
+
+func (d *coinbaseDecoder) trade(t *fastjson.Value, b *Batch) ledger.Reason {
+	inst, ok := d.inst(t)
+	if !ok {
+		return ledger.UnknownSymbol
+	}
+	m := Message{Kind: KindTrade, Inst: inst, First: event.Null, Seq: event.Null, SeqPrev: event.Null, TradeID: t.GetStringBytes("trade_id")}
+	var okNum, okTime bool
+	m.TradeNum, okNum = whole(m.TradeID)
+	m.TsEvent, okTime = timestamp(t, "time")
+	if !okNum || !okTime {
+		return ledger.Malformed
+	}
+	m.TradeFirst = m.TradeNum
+	switch string(t.GetStringBytes("side")) { // the maker's
+	case "SELL":
+		m.Side = event.Bid
+	case "BUY":
+		m.Side = event.Ask
+	default:
+		return ledger.Malformed
+	}
+	reason := pxQty(t.Get("price"), t.Get("size"), d.scales[inst], &m)
+	b.Messages = append(b.Messages, m)
+	return reason
+}
