@@ -294,7 +294,7 @@ func (s *Session) subscribe(name string, t *topic) {
 func (s *Session) greet(t *topic) {
 	switch {
 	case t == nil || !t.live || s.silent[t]:
-	case s.late(t.src, t.src.graceNs-1):
+	case t.src.graceNs > 0 && s.late(t.src, t.src.graceNs-1):
 		s.waiting[t] = true
 	default:
 		p := s.v.proto.snapshot(t)
