@@ -18,6 +18,9 @@ type bookCheck struct {
 	rows *pager[bookRow]
 	tops *pager[topRow]
 
+	depths *pager[depthRow]
+	bands  []int // of book_depth, in basis points
+
 	message []bookRow // rows of the message that is being read
 	headed  bool      // it begins with a FIRST row
 	iv      *interval // its interval
@@ -28,6 +31,10 @@ type bookCheck struct {
 	seq               int64
 	afterSnapshot     bool // the next delta may start below seq
 	doubt             bool
+	depthDoubt        bool // the same of the levels that only book_depth shows
+	tsEvent           int64
+	tsEventKnown      bool
+	sums              []int64
 
 	topLevels int // option, 0: unknown
 	n         int // first levels that book_top holds
@@ -37,7 +44,9 @@ type bookCheck struct {
 	gaps      []int64    // starts of gaps still to come, each with a row of nulls
 
 	messages, links, snapshots, keyframesEqual, topsEqual, nulls, healed, skipped int
-	resumed                                                                       bool // a gap, or the beginning of the data, was seen
+	depthsEqual, depthsDoubted, bandsUnknown                                      int
+	proofs                                                                        map[string]bool // of intervals with messages
+	resumed                                                                       bool            // a gap, or the beginning of the data, was seen
 }
 
 // topLevelsDefault is the agent's own.
@@ -45,6 +54,10 @@ const topLevelsDefault = 10
 
 func (c *bookCheck) init() {
 	c.sides[0].up = true
+	c.proofs = map[string]bool{}
+	if c.bands == nil {
+		c.bands = depthBpsDefault
+	}
 	c.n = c.topLevels
 	if c.n == 0 {
 		c.n = topLevelsDefault
@@ -60,7 +73,7 @@ func (c *bookCheck) init() {
 // startOf is where the intervals of a stream begin.
 func (r *SymbolReport) startOf(st *streamCheck) int64 {
 	if len(st.ivs) == 0 {
-		return event.Null
+		return farFuture
 	}
 	return st.ivs[0].ts
 }
@@ -129,7 +142,7 @@ func (c *bookCheck) leave(before, now int, iv *interval) error {
 }
 
 func (c *bookCheck) drop(gap *interval) {
-	c.have, c.doubt, c.resumed = false, false, true
+	c.have, c.doubt, c.depthDoubt, c.tsEventKnown, c.resumed = false, false, false, false, true
 	for s := range c.sides {
 		c.sides[s].levels, c.lastTop[s] = c.sides[s].levels[:0], c.lastTop[s][:0]
 	}
@@ -159,6 +172,7 @@ func (c *bookCheck) cut() error {
 // whole takes a message that has its LAST row.
 func (c *bookCheck) whole() error {
 	c.messages++
+	c.proofs[c.iv.proof] = true
 	c.st.counted(c.message[len(c.message)-1].ts, c.message[len(c.message)-1].seq)
 	return c.apply(true)
 }
@@ -214,6 +228,9 @@ func (c *bookCheck) apply(whole bool) error {
 		c.snapshot(&h, whole)
 	case !c.have && !c.resumed:
 		c.skipped++
+		if err := c.drainDepth(last.ts + 1); err != nil {
+			return err
+		}
 		return c.drainTop(last.ts + 1)
 	case !c.have:
 		c.rep.find(tableBook, m[0].ts, "the message changes a book that no snapshot has begun")
@@ -223,14 +240,19 @@ func (c *bookCheck) apply(whole bool) error {
 	default:
 		c.delta(&h, &last, whole)
 	}
+	c.depthDoubt = c.depthDoubt || c.doubt
 	for s := range c.sides {
+		c.sides[s].truncate(c.iv.shownDepth())
 		c.nowTop[s] = c.sides[s].top(c.nowTop[s][:0], c.n)
 	}
 	err := c.top(&last, whole, snapshot && !keyframe, keyframe)
 	for s := range c.sides {
 		c.lastTop[s] = append(c.lastTop[s][:0], c.nowTop[s]...)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return c.depth(&last, keyframe)
 }
 
 // row checks what a row says without its neighbours.
@@ -297,7 +319,12 @@ func (c *bookCheck) rowsOf(side int) []level {
 func (c *bookCheck) snapshot(h *bookRow, whole bool) {
 	damaged := c.doubt && (!whole || len(c.message) > 0 && !c.intact())
 	c.snapshots++
-	c.have, c.doubt, c.afterSnapshot, c.resumed = true, damaged, true, true
+	if whole && c.have && !c.doubt && c.st.messages > 1 && c.iv.state == stateVerified && c.iv.proof == proofChain && h.seq != c.seq && h.seq != c.seq+1 {
+		c.rep.find(tableBook, c.message[0].ts, "the snapshot's id is %s, the message before it has %s: one between them is missing", number(h.seq), number(c.seq))
+	}
+	// One that came apart from the stream may be older than what the stream had sent by
+	// then: that has no time of the venue's.
+	c.have, c.doubt, c.depthDoubt, c.afterSnapshot, c.resumed = true, damaged, damaged, h.tsEvent == event.Null, true
 	c.pxScale, c.qtyScale, c.seq = h.pxScale, h.qtyScale, h.seq
 	for s := range c.sides {
 		c.sides[s].load(c.rowsOf(s))
@@ -344,6 +371,7 @@ func (c *bookCheck) keyframe(h *bookRow) {
 		c.lastTop[s] = own.top(c.lastTop[s][:0], c.n)
 	}
 	c.pxScale, c.qtyScale, c.doubt = h.pxScale, h.qtyScale, c.doubt && !c.intact()
+	c.depthDoubt = c.doubt
 	if equal {
 		c.keyframesEqual++
 	}
@@ -428,8 +456,8 @@ func (c *bookCheck) link(h *bookRow, seqPrev int64) {
 		if ok = h.seq == c.seq+1; !ok {
 			c.rep.find(tableBook, ts, "seq is %s, the message before it has %s", number(h.seq), number(c.seq))
 		}
-	default:
-		if ok = h.seq > c.seq; !ok {
+	default: // a frame of the connection may hold several messages of the book
+		if ok = h.seq >= c.seq; !ok {
 			c.rep.find(tableBook, ts, "seq is %s, the message before it has %s", number(h.seq), number(c.seq))
 		}
 	}
@@ -446,6 +474,9 @@ func (c *bookCheck) finish() error {
 		c.message = c.message[:0] // the time asked for ends within it
 	}
 	if err := c.cut(); err != nil {
+		return err
+	}
+	if err := c.drainDepth(farFuture); err != nil {
 		return err
 	}
 	return c.drainTop(farFuture)

@@ -46,11 +46,12 @@ func checkSymbol(ctx context.Context, db *exporter, opt *Options, k key, covered
 	b, t, q := streams[event.StreamBook], streams[event.StreamTrades], streams[event.StreamQuotes]
 	book := &bookCheck{
 		rep: rep, st: b, topLevels: max(opt.TopLevels, 0),
-		rows: newPager(ctx, db, &bookShape, k, b.from, b.until),
-		tops: newPager(ctx, db, &topShape, k, b.from, b.until),
+		rows:  newPager(ctx, db, &bookShape, k, b.from, b.until),
+		tops:  newPager(ctx, db, &topShape, k, b.from, b.until),
+		bands: opt.DepthBps, depths: newPager(ctx, db, &depthShape, k, b.from, b.until),
 	}
 	book.init()
-	trades := &tradeCheck{rep: rep, st: t, rows: newPager(ctx, db, &tradeShape, k, t.from, t.until)}
+	trades := &tradeCheck{rep: rep, st: t, joined: opt.TradesJoined != nil && opt.TradesJoined(k.venue), rows: newPager(ctx, db, &tradeShape, k, t.from, t.until)}
 	quotes := &quoteCheck{rep: rep, st: q, rows: newPager(ctx, db, &quoteShape, k, q.from, q.until)}
 
 	// One clock for the three tables: no instant is used twice.
@@ -142,7 +143,23 @@ func summarize(rep *SymbolReport, opt *Options, streams [event.NumStreams]*strea
 			complete = "; no row is missing, none is surplus"
 		}
 		rep.proven("book_top: %d rows equal to the rebuilt book's first %d levels, and %d rows of nulls at the start of gaps%s", book.topsEqual, book.n, book.nulls, complete)
-		rep.leaveToJournal("book_delta: a size altered below the first %d levels shows only at the next keyframe (%d seen) or when the level comes up; the journal shows it", book.n, book.keyframesEqual)
+		rep.leaveToJournal("book_delta: a size altered below the first %d levels shows only at the next keyframe (%d seen), in the sums of book_depth, or when the level comes up; the journal shows it", book.n, book.keyframesEqual)
+	}
+	if book.proofs[proofCRC] {
+		rep.leaveToJournal("book_delta: checksums, which its rows do not hold: ids that count on show that no row was removed, and not that no message was missed; the journal shows both")
+	}
+	if book.proofs[proofConnection] {
+		rep.leaveToJournal("book_delta: whether a frame is missing: the venue numbers those of all symbols of a connection together; the journal shows it")
+	}
+	if book.depthsEqual > 0 {
+		rep.proven("book_depth: %d rows equal to the rebuilt book", book.depthsEqual)
+		rep.leaveToJournal("book_depth: whether a row is missing; the journal shows it")
+	}
+	if book.depthsDoubted > 0 {
+		rep.notChecked("book_depth: %d rows that follow on damage", book.depthsDoubted)
+	}
+	if book.bandsUnknown > 0 {
+		rep.leaveToJournal("book_depth: the sizes in %d rows, of other bands than %d bps (depth_bps); the journal shows them", book.bandsUnknown, book.bands)
 	}
 	if book.skipped > 0 {
 		rep.notChecked("book_delta: %d messages before the first snapshot in the time asked for", book.skipped)
@@ -152,6 +169,9 @@ func summarize(rep *SymbolReport, opt *Options, streams [event.NumStreams]*strea
 	}
 	if trades.linked > 0 {
 		rep.proven("trades: %d trade ids follow on the one before", trades.linked)
+	}
+	if trades.jumps > 0 {
+		rep.leaveToJournal("trades: whether one is missing where ids are left out (%d times): the venue may join several in one; the journal shows it", trades.jumps)
 	}
 	if rep.Streams[event.StreamTrades].Rows > 0 {
 		rep.leaveToJournal("trades: prices, sizes and sides; the journal shows them")
@@ -163,7 +183,7 @@ func summarize(rep *SymbolReport, opt *Options, streams [event.NumStreams]*strea
 		rep.proven("ts: strictly increasing over %d rows of book_delta, quotes and trades together",
 			rep.Streams[event.StreamBook].Rows+rep.Streams[event.StreamQuotes].Rows+rep.Streams[event.StreamTrades].Rows)
 	}
-	rep.leaveToJournal("the tables book_depth, instruments and capture_stats")
+	rep.leaveToJournal("the tables instruments and capture_stats")
 }
 
 // tradeCheck checks the trades of one instrument.
@@ -177,6 +197,8 @@ type tradeCheck struct {
 	expected int64 // what that id should have been
 	unbroken bool  // no gap since
 	linked   int64
+	joined   bool // an id may stand for several trades: those before it are left out
+	jumps    int64
 }
 
 func (c *tradeCheck) next() (int64, bool, error) {
@@ -235,6 +257,9 @@ func (c *tradeCheck) step() error {
 	case id == c.id+1 || id == c.expected+1:
 		c.expected = id
 		c.linked++
+	case id > c.id && c.joined:
+		c.expected = id
+		c.jumps++
 	case id > c.id+1:
 		c.rep.find(tableTrades, r.ts, "trade_id is %d, the trade before has %d: %d to %d are missing in a verified interval", id, c.id, c.id+1, id-1)
 		c.expected++

@@ -75,6 +75,19 @@ func sideOfTop(h *event.Head, rec []byte, first, n int, m *matrix) (px, size flo
 	return m.values[0], m.values[n]
 }
 
+// depthOf fills w; its arrays reuse the memory that w has.
+func depthOf(h *event.Head, rec []byte, w *depthRow) {
+	w.ts, w.tsEvent, w.seq, w.flags = h.Ts, h.TsEvent, h.Seq, int(h.Flags)
+	bid, ask := event.GetPair(rec, 0)
+	w.bid, w.ask = sizeOf(bid, int(h.PxScale)), sizeOf(ask, int(h.PxScale))
+	w.sizes[0], w.sizes[1] = w.sizes[0][:0], w.sizes[1][:0]
+	for i := range int(h.N) {
+		bids, asks := event.GetPair(rec, 1+i)
+		w.sizes[0] = append(w.sizes[0], sizeOf(bids, int(h.QtyScale)))
+		w.sizes[1] = append(w.sizes[1], sizeOf(asks, int(h.QtyScale)))
+	}
+}
+
 func quoteOf(h *event.Head, rec []byte) quoteRow {
 	w := quoteRow{ts: h.Ts, tsEvent: h.TsEvent, seq: h.Seq, flags: int(h.Flags)}
 	w.bid, w.bidSize = sideOfQuote(h, rec, 0)
@@ -180,6 +193,25 @@ func differTop(want, got *topRow) string {
 	return d.String()
 }
 
+func differDepth(want, got *depthRow) string {
+	var d differences
+	d.double("bid", want.bid, got.bid)
+	d.double("ask", want.ask, got.ask)
+	for s, column := range []string{"bid_depth", "ask_depth"} {
+		if len(want.sizes[s]) != len(got.sizes[s]) {
+			d.add(column, fmt.Sprintf("%d bands", len(want.sizes[s])), fmt.Sprintf("%d bands", len(got.sizes[s])))
+			continue
+		}
+		for i := range want.sizes[s] {
+			d.double(fmt.Sprintf("%s[%d]", column, i+1), want.sizes[s][i], got.sizes[s][i])
+		}
+	}
+	d.time("ts_event", want.tsEvent, got.tsEvent)
+	d.long("seq", want.seq, got.seq)
+	d.long("flags", int64(want.flags), int64(got.flags))
+	return d.String()
+}
+
 func differQuote(want, got *quoteRow) string {
 	var d differences
 	d.double("bid", want.bid, got.bid)
@@ -231,6 +263,10 @@ func showBook(r *bookRow) string {
 
 func showTop(r *topRow) string {
 	return fmt.Sprintf("bid %v size %v, ask %v size %v, seq %s", r.bid, r.bidSize, r.ask, r.askSize, number(r.seq))
+}
+
+func showDepth(r *depthRow) string {
+	return fmt.Sprintf("bid %v with %v near it, ask %v with %v, seq %s", r.bid, r.sizes[0], r.ask, r.sizes[1], number(r.seq))
 }
 
 func showQuote(r *quoteRow) string {

@@ -30,7 +30,7 @@ var (
 	stateGap, stateUnverified, stateVerified = event.StateGap.String(), event.StateUnverified.String(), event.StateVerified.String()
 
 	proofNone, proofChain, proofCRC = event.ProofNone.String(), event.ProofChain.String(), event.ProofCRC.String()
-	proofTradeID                    = event.ProofTradeID.String()
+	proofTradeID, proofConnection   = event.ProofTradeID.String(), event.ProofConnectionSeq.String()
 	causeStart, causeStop           = event.CauseStart.String(), event.CauseStop.String()
 )
 

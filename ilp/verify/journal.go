@@ -14,8 +14,8 @@ import (
 
 // Derive derives the rows of a journal again. It asks want about each instrument
 // that the journal knows, and calls emit with the row records of those that are
-// wanted (RowBook, RowTop, RowQuote, RowTrade, RowCoverage; others are ignored), in
-// the journal's order. A RowCoverage of the same stream and ts may come again: the
+// wanted (RowBook, RowTop, RowDepth, RowQuote, RowTrade, RowCoverage; others are
+// ignored), in the journal's order. A RowCoverage of the same stream and ts may come again: the
 // last one counts. inst and rec are borrowed until emit returns; an error of emit
 // ends the derivation and is returned.
 type Derive func(want func(venue, symbol string) bool, emit func(inst event.Instrument, rec []byte) error) error
@@ -136,7 +136,10 @@ type journalSymbol struct {
 	top    against[topRow]
 	quotes against[quoteRow]
 	trades against[tradeRow]
-	wanted topRow // memory for the one that is compared
+	depth  against[depthRow]
+
+	wanted      topRow // memory for the one that is compared
+	wantedDepth depthRow
 
 	covered covers
 	expect  [event.NumStreams]map[int64]*expectedInterval
@@ -175,6 +178,7 @@ func newJournalSymbol(ctx context.Context, db *exporter, opt *Options, k key, co
 	from, until := opt.From, opt.until()
 	s.book = against[bookRow]{s: s, stream: event.StreamBook, rows: halfPager(ctx, db, &bookShape, k, from, until), differ: differBook, show: showBook}
 	s.top = against[topRow]{s: s, stream: event.StreamBook, rows: halfPager(ctx, db, &topShape, k, from, until), differ: differTop, show: showTop}
+	s.depth = against[depthRow]{s: s, stream: event.StreamBook, rows: halfPager(ctx, db, &depthShape, k, from, until), differ: differDepth, show: showDepth}
 	s.quotes = against[quoteRow]{s: s, stream: event.StreamQuotes, rows: halfPager(ctx, db, &quoteShape, k, from, until), differ: differQuote, show: showQuote}
 	s.trades = against[tradeRow]{s: s, stream: event.StreamTrades, rows: halfPager(ctx, db, &tradeShape, k, from, until), differ: differTrade, show: showTrade}
 	return s, nil
@@ -191,7 +195,7 @@ func halfPager[T any](ctx context.Context, db *exporter, s *shape[T], k key, fro
 func (s *journalSymbol) take(h *event.Head, rec []byte) error {
 	s.first, s.last = min(s.first, h.TsRecv), max(s.last, h.TsRecv)
 	switch h.Kind {
-	case event.RowBook, event.RowTop, event.RowQuote, event.RowTrade:
+	case event.RowBook, event.RowTop, event.RowDepth, event.RowQuote, event.RowTrade:
 		s.firstRow = min(s.firstRow, h.Ts)
 	}
 	switch h.Kind {
@@ -200,6 +204,9 @@ func (s *journalSymbol) take(h *event.Head, rec []byte) error {
 	case event.RowTop:
 		topOf(h, rec, &s.wanted)
 		return s.top.take(&s.wanted)
+	case event.RowDepth:
+		depthOf(h, rec, &s.wantedDepth)
+		return s.depth.take(&s.wantedDepth)
 	case event.RowQuote:
 		w := quoteOf(h, rec)
 		return s.quotes.take(&w)
@@ -255,19 +262,19 @@ func (s *journalSymbol) finish() error {
 		return nil
 	}
 	s.rep.journal = true
-	for _, rest := range []func() error{s.book.finish, s.top.finish, s.quotes.finish, s.trades.finish} {
+	for _, rest := range []func() error{s.book.finish, s.top.finish, s.depth.finish, s.quotes.finish, s.trades.finish} {
 		if err := rest(); err != nil {
 			return err
 		}
 	}
 	if s.empty {
 		s.rep.find(tableCoverage, s.first, "the database holds nothing of this instrument, the journal makes %d rows",
-			s.book.derived+s.top.derived+s.quotes.derived+s.trades.derived)
+			s.book.derived+s.top.derived+s.depth.derived+s.quotes.derived+s.trades.derived)
 	}
 	for stream := range event.NumStreams {
 		s.finishCoverage(stream)
 	}
-	s.rep.notChecked("the tables book_depth, instruments and capture_stats, and the column agent of coverage, against the journal")
+	s.rep.notChecked("the tables instruments and capture_stats, and the column agent of coverage, against the journal")
 	return nil
 }
 
@@ -395,11 +402,17 @@ func (a *against[T]) surplus(got *T) {
 	a.s.rep.find(a.rows.shape.table, ts, "the row is surplus: %s, the journal makes none with this ts", a.show(got))
 }
 
-// opensGap: such a row has the ts of the last message, but is written only when
-// the gap is noticed; behind the last derived row it is newer than the journal.
-func opensGap(row any) bool {
-	r, ok := row.(*topRow)
-	return ok && r.bids.rows == 0 && r.asks.rows == 0 && r.seq == event.Null
+// late: such a row has the ts of the last message, but is written only when a gap is
+// noticed after it, or a second is over; behind the last derived row it is newer than
+// the journal, whose last stamp is last.
+func late(row any, last int64) bool {
+	switch r := row.(type) {
+	case *topRow:
+		return r.bids.rows == 0 && r.asks.rows == 0 && r.seq == event.Null
+	case *depthRow:
+		return r.ts > last-feedSkewNs
+	}
+	return false
 }
 
 func (a *against[T]) finish() error {
@@ -411,7 +424,7 @@ func (a *against[T]) finish() error {
 		if got == nil {
 			break
 		}
-		if ts := a.rows.shape.ts(got); ts > a.lastTs && (ts > a.s.last || opensGap(got)) {
+		if ts := a.rows.shape.ts(got); ts > a.lastTs && (ts > a.s.last || late(got, a.s.last)) {
 			if a.after++; a.after == 1 {
 				a.afterTs = ts
 			}

@@ -58,6 +58,17 @@ func (p *tape) records() [][]byte {
 		}
 		add(r.ts, 1, b)
 	}
+	for i, r := range p.depths {
+		raw := p.rawDepths[i]
+		h := head(event.RowDepth, r.ts, r.tsEvent, r.seq, r.flags)
+		h.PxScale, h.QtyScale, h.N = int8(raw.scale[0]), int8(raw.scale[1]), uint16(len(raw.pairs)-1)
+		b := make([]byte, event.DepthSize(len(raw.pairs)-1))
+		h.Put(b, len(b))
+		for k, pair := range raw.pairs {
+			event.PutPair(b, k, pair[0], pair[1])
+		}
+		add(r.ts, 1, b)
+	}
 	for i, r := range p.quotes {
 		raw := p.rawQuotes[i]
 		h := head(event.RowQuote, r.ts, r.tsEvent, r.seq, r.flags)
@@ -211,6 +222,23 @@ var journalDamages = []damage{
 		}
 		p.books[i].tsEvent = event.Null
 		return tableBook, p.books[i].ts, "ts_event is null, the journal has 2026-11-22T10:00:00.0"
+	}},
+	{"depth row removed", func(p *tape) (string, int64, string) {
+		ts := p.depths[7].ts
+		cut(&p.depths, 7, 8)
+		return tableDepth, ts, "the row is missing; the journal has bid 6000"
+	}},
+	{"depth row moved to another message", func(p *tape) (string, int64, string) {
+		ts := p.tops[1].ts
+		r := p.depths[0]
+		r.ts = ts
+		p.depths = slices.Insert(p.depths, 0, r)
+		return tableDepth, ts, "the row is surplus: bid 6000"
+	}},
+	{"depth altered", func(p *tape) (string, int64, string) {
+		p.depths[7].sizes[0] = slices.Clone(p.depths[7].sizes[0])
+		p.depths[7].sizes[0][3]++
+		return tableDepth, p.depths[7].ts, "bid_depth[4] is"
 	}},
 	{"cause altered", func(p *tape) (string, int64, string) {
 		c := p.iv(1, event.StreamBook, stateGap)

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -39,6 +40,13 @@ type tradeRow struct {
 	side, id                  string
 	pxScale, qtyScale         int
 	flags                     int
+}
+
+type depthRow struct {
+	ts, tsEvent, seq int64
+	bid, ask         float64
+	sizes            [2][]float64 // bid_depth, ask_depth
+	flags            int
 }
 
 // matrix is a DOUBLE[][], row by row.
@@ -109,6 +117,20 @@ var tradeShape = shape[tradeRow]{
 	},
 }
 
+var depthShape = shape[depthRow]{
+	table:   tableDepth,
+	columns: "ts::long t, bid, ask, bid_depth, ask_depth, ts_event::long te, seq, flags",
+	limit:   4000,
+	ts:      func(r *depthRow) int64 { return r.ts },
+	parse: func(f [][]byte, r *depthRow) error {
+		p := parser{f: f}
+		r.ts, r.bid, r.ask = p.long(0), p.double(1), p.double(2)
+		r.sizes[0], r.sizes[1] = p.vector(3, r.sizes[0][:0]), p.vector(4, r.sizes[1][:0])
+		r.tsEvent, r.seq, r.flags = p.long(5), p.long(6), p.small(7)
+		return p.err
+	},
+}
+
 // parser reads the fields of one exported row and keeps the first error.
 type parser struct {
 	f   [][]byte
@@ -162,7 +184,34 @@ func (p *parser) side(i int) string {
 	return string(p.f[i])
 }
 
-var errMatrix = errors.New("not a two-dimensional array")
+var (
+	errVector = errors.New("not a one-dimensional array")
+	errMatrix = errors.New("not a two-dimensional array")
+)
+
+// vector reads [1.0,null]. A null within it is NaN, a null array is empty.
+func (p *parser) vector(i int, v []float64) []float64 {
+	b := p.f[i]
+	if b == nil || string(b) == "null" || string(b) == "[]" {
+		return v
+	}
+	if len(b) < 2 || b[0] != '[' || b[len(b)-1] != ']' {
+		p.fail(i, errVector)
+		return v
+	}
+	for word := range bytes.SplitSeq(b[1:len(b)-1], []byte(",")) {
+		f := math.NaN()
+		if string(word) != "null" {
+			var err error
+			if f, err = strconv.ParseFloat(string(word), 64); err != nil {
+				p.fail(i, err)
+				return v
+			}
+		}
+		v = append(v, f)
+	}
+	return v
+}
 
 // matrix reads [[1.0,2.0],[3.0,4.0]].
 func (p *parser) matrix(i int, m *matrix) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/big"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -27,6 +28,7 @@ type tape struct {
 	symbol   string
 	books    []bookRow
 	tops     []topRow
+	depths   []depthRow
 	quotes   []quoteRow
 	trades   []tradeRow
 	coverage []cover
@@ -40,9 +42,23 @@ type tape struct {
 	last  string             // first ten levels as they were last written
 	n     int
 
+	proof    string // of the book
+	inStream bool   // snapshots have a time of the venue's
+	cut      int    // levels a side that the venue keeps, 0: all
+	joins    bool   // some trades stand for several
+	bands    []int
+	tsEvent  int64 // of the last message that is not a keyframe
+	messages int
+
 	rawTops   [][2][]level // the levels of tops and the values of quotes as whole numbers
 	rawScales [][2]int
 	rawQuotes [][4]int64
+	rawDepths []rawDepth
+}
+
+type rawDepth struct {
+	scale [2]int
+	pairs [][2]int64 // the touch, then the bands
 }
 
 type cover struct {
@@ -58,11 +74,7 @@ func newTape(symbol string) *tape { return newTapeOf(symbol, 10) }
 
 // newTapeOf has n levels in book_top.
 func newTapeOf(symbol string, n int) *tape {
-	p := &tape{symbol: symbol, rng: rand.New(rand.NewPCG(1, 2)), now: t0, seq: 1000, trade: 500, scale: [2]int{2, 5}, n: n}
-	p.open(event.StreamBook, stateGap, proofNone, "start", t0)
-	p.open(event.StreamTrades, stateGap, proofNone, "start", t0)
-	p.open(event.StreamQuotes, stateGap, proofNone, "start", t0)
-	p.nullTop(t0)
+	p := emptyTape(symbol, n)
 	p.tick()
 	p.snapshot(14)
 	p.tick()
@@ -76,14 +88,29 @@ func newTapeOf(symbol string, n int) *tape {
 	p.open(event.StreamBook, stateVerified, proofChain, "", p.coverage[p.current(event.StreamBook)].end+1)
 	p.stretch(20)
 	// Lost messages, and a loss of trades.
+	p.lose()
+	p.snapshot(12)
+	p.stretch(40)
+	return p
+}
+
+// lose opens a gap of the book and of trades.
+func (p *tape) lose() {
 	p.open(event.StreamBook, stateGap, proofNone, "sequence", p.coverage[p.current(event.StreamBook)].end+1)
 	p.nullTop(p.coverage[p.current(event.StreamBook)].ts)
 	p.open(event.StreamTrades, stateGap, proofNone, "disconnect", p.coverage[p.current(event.StreamTrades)].end+1)
 	p.tick()
 	p.seq += 77
 	p.trade += 5
-	p.snapshot(12)
-	p.stretch(40)
+}
+
+// emptyTape has only begun.
+func emptyTape(symbol string, n int) *tape {
+	p := &tape{symbol: symbol, rng: rand.New(rand.NewPCG(1, 2)), now: t0, seq: 1000, trade: 500, scale: [2]int{2, 5}, n: n, proof: proofChain, bands: []int{1, 2, 5, 10, 25, 50, 100}}
+	p.open(event.StreamBook, stateGap, proofNone, "start", t0)
+	p.open(event.StreamTrades, stateGap, proofNone, "start", t0)
+	p.open(event.StreamQuotes, stateGap, proofNone, "start", t0)
+	p.nullTop(t0)
 	return p
 }
 
@@ -126,16 +153,31 @@ func (p *tape) nullTop(ts int64) {
 }
 
 func (p *tape) snapshot(depth int64) {
-	p.open(event.StreamBook, stateVerified, proofChain, "", p.now)
+	p.open(event.StreamBook, stateVerified, p.proof, "", p.now)
+	if p.cut > 0 {
+		p.coverage[len(p.coverage)-1].detail = fmt.Sprintf("depth=%d", p.cut)
+	}
+	p.snapshotAgain(depth)
+}
+
+// snapshotAgain is one within an interval.
+func (p *tape) snapshotAgain(depth int64) {
 	p.sides = [2]map[int64]int64{{}, {}}
 	var rows []bookRow
 	for i := range depth {
-		rows = append(rows, bookRow{side: "bid", px: 6_000_000 - 10*i, qty: 1 + p.rng.Int64N(1e6)})
+		rows = append(rows, bookRow{side: "bid", px: 6_000_000 - 100*i, qty: 1 + p.rng.Int64N(1e6)})
 	}
 	for i := range depth {
-		rows = append(rows, bookRow{side: "ask", px: 6_000_100 + 10*i, qty: 1 + p.rng.Int64N(1e6)})
+		rows = append(rows, bookRow{side: "ask", px: 6_000_100 + 100*i, qty: 1 + p.rng.Int64N(1e6)})
 	}
-	p.message(rows, event.FlagSnapshot, event.Null, event.Null)
+	tsEvent := int64(event.Null)
+	if p.inStream {
+		tsEvent = p.now - 3e6
+	}
+	if p.proof == proofCRC {
+		p.seq = 0
+	}
+	p.message(rows, event.FlagSnapshot, tsEvent, event.Null)
 }
 
 // keyframe writes the whole book, at scales that are as wide or wider.
@@ -198,9 +240,9 @@ func (p *tape) delta(from int64, n int) {
 	var rows []bookRow
 	for range n {
 		s := p.rng.IntN(2)
-		side, px := "bid", 6_000_000-10*p.rng.Int64N(16)
+		side, px := "bid", 6_000_000-100*p.rng.Int64N(16)
 		if s == 1 {
-			side, px = "ask", 6_000_100+10*p.rng.Int64N(16)
+			side, px = "ask", 6_000_100+100*p.rng.Int64N(16)
 		}
 		px *= pow(p.scale[0] - 2)
 		qty := 1 + p.rng.Int64N(1e6)
@@ -211,6 +253,12 @@ func (p *tape) delta(from int64, n int) {
 	}
 	prev := p.seq + from
 	p.seq += 1 + p.rng.Int64N(9)
+	switch p.proof {
+	case proofCRC:
+		p.seq, prev = prev+1, event.Null
+	case proofConnection:
+		prev = event.Null
+	}
 	p.message(rows, 0, p.now-3e6, prev)
 }
 
@@ -240,6 +288,11 @@ func (p *tape) message(rows []bookRow, flags int, tsEvent, prev int64) {
 			}
 		}
 	}
+	for s := range p.sides { // the venue does not say what falls out
+		for prices := p.prices(s); p.cut > 0 && len(prices) > p.cut; prices = prices[:len(prices)-1] {
+			delete(p.sides[s], prices[len(prices)-1])
+		}
+	}
 	p.books = append(p.books, rows...)
 	p.now += int64(len(rows) - 1)
 	p.count(event.StreamBook, p.now, p.seq)
@@ -259,6 +312,33 @@ func (p *tape) message(rows []bookRow, flags int, tsEvent, prev int64) {
 			p.rawTops, p.rawScales = append(p.rawTops, raw), append(p.rawScales, p.scale)
 		}
 	}
+	if flags&event.FlagKeyframe == 0 {
+		p.tsEvent = tsEvent
+	}
+	if p.messages++; p.messages%5 == 0 {
+		p.depth()
+	}
+}
+
+// depth writes what is near the touch, with numbers that do not end.
+func (p *tape) depth() {
+	r := depthRow{ts: p.now, tsEvent: p.tsEvent, seq: p.seq}
+	raw := rawDepth{p.scale, make([][2]int64, 1+len(p.bands))}
+	for s := range p.sides {
+		prices := p.prices(s)
+		raw.pairs[0][s] = prices[0]
+		for i, bps := range p.bands {
+			limit := big.NewRat(prices[0]*int64(bps), 10_000)
+			for _, px := range prices {
+				if away := big.NewRat(px-prices[0], 1); away.Abs(away).Cmp(limit) <= 0 {
+					raw.pairs[1+i][s] += p.sides[s][px]
+				}
+			}
+			r.sizes[s] = append(r.sizes[s], parse(raw.pairs[1+i][s], p.scale[1]))
+		}
+	}
+	r.bid, r.ask = parse(raw.pairs[0][0], p.scale[0]), parse(raw.pairs[0][1], p.scale[0])
+	p.depths, p.rawDepths = append(p.depths, r), append(p.rawDepths, raw)
 }
 
 // side are the first levels as doubles, by way of text: another way than the
@@ -290,6 +370,9 @@ func (p *tape) addTrade() {
 		p.open(event.StreamTrades, stateVerified, proofTradeID, "", p.now)
 	}
 	p.trade++
+	if p.joins && p.trade%4 == 0 {
+		p.trade += p.trade % 3
+	}
 	p.trades = append(p.trades, tradeRow{ts: p.now, side: []string{"buy", "sell"}[p.rng.IntN(2)], px: 6_000_000 + p.rng.Int64N(100), qty: 1 + p.rng.Int64N(1000),
 		pxScale: p.scale[0], qtyScale: p.scale[1], id: strconv.FormatInt(p.trade, 10), tsEvent: p.now - 5e6, seq: event.Null})
 	p.count(event.StreamTrades, p.now, p.trade)
@@ -360,6 +443,13 @@ func (w *writer) matrix(name string, m matrix) {
 	}
 }
 
+func (w *writer) vector(name string, v []float64) {
+	w.name(name)
+	w.WriteString("=\x0e\x0a\x01")
+	binary.Write(w, binary.LittleEndian, uint32(len(v)))
+	binary.Write(w, binary.LittleEndian, v)
+}
+
 func (w *writer) text(name, v string) {
 	if v != "" {
 		w.name(name)
@@ -394,6 +484,18 @@ func (p *tape) store(t *testing.T, addr string) {
 		w.double("ask_size", r.askSize)
 		w.matrix("bids", r.bids)
 		w.matrix("asks", r.asks)
+		w.long("ts_event", r.tsEvent, "n")
+		w.long("seq", r.seq, "i")
+		w.long("flags", int64(r.flags), "i")
+		w.end(r.ts)
+	}
+	post(t, addr, &w.Buffer)
+	for _, r := range p.depths {
+		w.start(tableDepth, p.symbol, "")
+		w.double("bid", r.bid)
+		w.double("ask", r.ask)
+		w.vector("bid_depth", r.sizes[0])
+		w.vector("ask_depth", r.sizes[1])
 		w.long("ts_event", r.tsEvent, "n")
 		w.long("seq", r.seq, "i")
 		w.long("flags", int64(r.flags), "i")

@@ -108,6 +108,80 @@ func FuzzMatrix(f *testing.F) {
 	})
 }
 
+// vector reads what it writes.
+func FuzzVector(f *testing.F) {
+	for _, s := range []string{"", "null", "[]", "[1.0,null]", "[1.0,3.0E8", "[,]", "[[1]]", "]["} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p := parser{f: [][]byte{b}}
+		v := p.vector(0, nil)
+		if p.err != nil {
+			return
+		}
+		var words []string
+		for _, x := range v {
+			if math.IsNaN(x) {
+				words = append(words, "null")
+			} else {
+				words = append(words, fmt.Sprint(x))
+			}
+		}
+		p = parser{f: [][]byte{[]byte("[" + strings.Join(words, ",") + "]")}}
+		if again := p.vector(0, nil); p.err != nil || !slices.EqualFunc(again, v, sameDouble) {
+			t.Fatalf("%q: %v, written again %v (%v)", b, v, again, p.err)
+		}
+	})
+}
+
+// The sums of bands against numbers without end.
+func TestBandSums(t *testing.T) {
+	seed := testSeed(t)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	nulls := 0
+	for range 3000 {
+		var levels []level // the worst first; bids, or asks
+		px, up := rng.Int64()>>rng.IntN(62)-10, rng.IntN(2) == 0
+		for range rng.IntN(12) {
+			levels = append(levels, level{px, rng.Int64() >> rng.IntN(62)})
+			step := 1 + (px>>1|1)>>rng.IntN(20)*rng.Int64N(3)
+			if step = max(1, step); up {
+				px += min(step, math.MaxInt64-px)
+			} else {
+				px -= step
+			}
+		}
+		levels = slices.CompactFunc(levels, func(a, b level) bool { return a.px == b.px })
+		bands := []int{1, 3, 100, 2500, 10_000}
+		var want []int64
+		for _, bps := range bands {
+			sum := new(big.Int)
+			for _, l := range levels {
+				best := big.NewInt(levels[len(levels)-1].px)
+				away := new(big.Int).Sub(best, big.NewInt(l.px))
+				limit := new(big.Int)
+				if best.Sign() > 0 {
+					limit.Mul(best, big.NewInt(int64(bps))).Div(limit, big.NewInt(10_000))
+				}
+				if away.Abs(away).Cmp(limit) <= 0 {
+					sum.Add(sum, big.NewInt(l.qty))
+				}
+			}
+			if want = append(want, event.Null); sum.IsInt64() {
+				want[len(want)-1] = sum.Int64()
+			} else {
+				nulls++
+			}
+		}
+		if got := bandSums(nil, levels, bands); !slices.Equal(got, want) {
+			t.Fatalf("%v: %d, want %d", levels, got, want)
+		}
+	}
+	if nulls == 0 {
+		t.Error("no sum was too large")
+	}
+}
+
 func fake(t *testing.T, answer http.HandlerFunc) *qdb.DB {
 	server := httptest.NewServer(answer)
 	db := qdb.Open(qdb.Conf{Addr: strings.TrimPrefix(server.URL, "http://")})

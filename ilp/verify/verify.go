@@ -2,7 +2,8 @@
 // calls verified.
 //
 // Database works from the database alone: the intervals of coverage, the frames
-// and id chains of book_delta, book_top against a book rebuilt here, trade ids.
+// and id chains of book_delta, book_top and book_depth against a book rebuilt here,
+// trade ids.
 // Journal compares every column of every row with rows derived again from the
 // journal. Coverage only reads the intervals.
 //
@@ -40,6 +41,12 @@ type Options struct {
 	// TopLevels is the agent's top_levels, 0 for the default of 10. It is needed
 	// only while a book has fewer levels than that: otherwise the rows tell.
 	TopLevels int
+	// DepthBps is the agent's depth_bps, nil for the default. Rows of book_depth with
+	// another number of bands are held against the touch only.
+	DepthBps []int
+	// TradesJoined says of a venue that a trade of it may stand for several, so that
+	// ids are left out where no trade is missing; nil: none does that.
+	TradesJoined func(venue string) bool
 }
 
 func (o *Options) want(k key) bool { return o.Want == nil || o.Want(k.venue, k.symbol) }
@@ -141,7 +148,7 @@ func instruments(ctx context.Context, db *exporter, opt *Options, covered map[ke
 	for k := range covered {
 		all[k] = true
 	}
-	for _, table := range []string{tableBook, tableTop, tableQuotes, tableTrades} {
+	for _, table := range []string{tableBook, tableTop, tableQuotes, tableTrades, tableDepth} {
 		sql := fmt.Sprintf("SELECT venue, symbol, count() FROM %s WHERE ts BETWEEN %s AND %s GROUP BY venue, symbol",
 			table, qdb.FormatTime(opt.From), qdb.FormatTime(opt.until()))
 		err := db.export(ctx, sql, func(row [][]byte) error {
@@ -167,6 +174,7 @@ const (
 	tableTop      = "book_top"
 	tableQuotes   = "quotes"
 	tableTrades   = "trades"
+	tableDepth    = "book_depth"
 	tableCoverage = "coverage"
 )
 

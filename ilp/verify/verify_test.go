@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -284,6 +285,51 @@ var damages = []damage{
 		p.tops[i] = p.tops[i-1]
 		p.tops[i].ts = ts
 		return tableTop, ts, "must hold nulls"
+	}},
+	{"size altered below the top, shown by the depth", func(p *tape) (string, int64, string) {
+		i := p.flagged(0, event.FlagSnapshot|event.FlagFirst)
+		p.books[i+13].qty++
+		at := slices.IndexFunc(p.depths, func(r depthRow) bool { return r.ts > p.books[i].ts })
+		return tableDepth, p.depths[at].ts, "bid_depth within 5 bps is"
+	}},
+	{"depth altered by an ulp", func(p *tape) (string, int64, string) {
+		v := slices.Clone(p.depths[5].sizes[1])
+		v[1] = math.Nextafter(v[1], 0)
+		p.depths[5].sizes[1] = v
+		return tableDepth, p.depths[5].ts, "ask_depth within 2 bps is"
+	}},
+	{"price of a depth row altered", func(p *tape) (string, int64, string) {
+		p.depths[5].ask = nan()
+		return tableDepth, p.depths[5].ts, "ask is NaN"
+	}},
+	{"band of a depth row removed", func(p *tape) (string, int64, string) {
+		p.depths[5].sizes[1] = p.depths[5].sizes[1][1:]
+		return tableDepth, p.depths[5].ts, "ask_depth has 6 bands"
+	}},
+	{"depth row added", func(p *tape) (string, int64, string) {
+		r := p.depths[5]
+		r.ts++
+		p.depths = slices.Insert(p.depths, 6, r)
+		return tableDepth, r.ts, "no message of book_delta ends here"
+	}},
+	{"depth row in a gap", func(p *tape) (string, int64, string) {
+		r := p.depths[5]
+		r.ts = p.iv(1, event.StreamBook, stateGap).ts
+		at := slices.IndexFunc(p.depths, func(b depthRow) bool { return b.ts > r.ts })
+		p.depths = slices.Insert(p.depths, at, r)
+		return tableDepth, r.ts, "no message of book_delta ends here"
+	}},
+	{"seq of a depth row altered", func(p *tape) (string, int64, string) {
+		p.depths[5].seq++
+		return tableDepth, p.depths[5].ts, "seq is"
+	}},
+	{"ts_event of a depth row altered", func(p *tape) (string, int64, string) {
+		p.depths[5].tsEvent++
+		return tableDepth, p.depths[5].ts, "ts_event is"
+	}},
+	{"flags of a depth row altered", func(p *tape) (string, int64, string) {
+		p.depths[5].flags = event.FlagUnverified
+		return tableDepth, p.depths[5].ts, "flags is 8"
 	}},
 	{"trade removed", func(p *tape) (string, int64, string) {
 		cut(&p.trades, 10, 12)
