@@ -119,6 +119,7 @@ type Rules struct {
 	Truncate     bool        // after each message the book is cut to the subscribed depth: the venue does not delete what falls out
 	ChecksumTop  int         // levels a side that Venue.Checksum wants; 0: no checksums
 	TradesCount  bool        // trade ids of an instrument grow by one
+	TradesJoined bool        // but a trade may stand for several, and bears the last one's: see Message.TradeFirst
 	QuoteStream  bool        // there is a top-of-book stream faster than the book
 
 	// SilenceNs is how long the book of an instrument may say nothing before the

@@ -106,6 +106,8 @@ func WriteLines(ctx context.Context, dir string, from, to int64, w io.Writer) er
 			buf, _ = line.AppendQuote(buf, inst, rec)
 		case event.RowTrade:
 			buf, _ = line.AppendTrade(buf, inst, rec)
+		case event.RowDepth:
+			buf, _ = line.AppendDepth(buf, inst, rec)
 		case event.RowCoverage:
 			c := event.GetCoverage(rec)
 			buf = fmt.Appendf(buf, "# coverage %s %s %s %s %s %s %d %d %d %d %d\n", inst.Venue, inst.Symbol, c.Stream, c.State, c.Proof, c.Cause, c.Ts, c.TsEnd, c.SeqFirst, c.SeqLast, c.Messages)
