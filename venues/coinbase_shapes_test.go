@@ -204,6 +204,7 @@ func TestCoinbaseLargeRejects(t *testing.T) {
 		`[` + strings.Replace(level, `"}`, `","x":"\"]"}`, 1) + `]`: ledger.Accepted,
 		`[` + level + `,]`:                                          ledger.Malformed,
 		`[,` + level + `]`:                                          ledger.Malformed,
+		`[` + level + `;` + level + `]`:                             ledger.Malformed,
 		`[` + level + level + `]`:                                   ledger.Malformed,
 		`[` + level:                                                 ledger.Malformed,
 		`[` + level + `}`:                                           ledger.Malformed,

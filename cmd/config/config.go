@@ -191,9 +191,16 @@ func (c *Config) Complete() error {
 			if err != nil {
 				return wrong(fmt.Sprintf("%s.symbols[%d]", key, i), "%w", err)
 			}
-			if !slices.Contains(symbols, own) {
-				symbols = append(symbols, own)
+			if slices.Contains(symbols, own) {
+				continue
 			}
+			product := venues.Product(venue, own)
+			for _, other := range symbols {
+				if venues.Product(venue, other) == product {
+					return wrong(fmt.Sprintf("%s.symbols[%d]", key, i), "%s and %s are two names of one product: its data comes as %s", other, own, product)
+				}
+			}
+			symbols = append(symbols, own)
 		}
 		v.Symbols = symbols
 		complete[rules.Name] = v

@@ -80,6 +80,7 @@ func TestMistakes(t *testing.T) {
 		{"zzzzzzzz: 1\n", `f.yaml:1:1: unknown key "zzzzzzzz"; there are: questdb, journal, listen, top_levels, depth_bps, quotes, rings, venues`},
 		{"venues:\n  binanse:\n    symbols: [BTCUSDT]\n", `f.yaml:2:3: venues.binanse: unknown venue "binanse"; there are: ` + all + `; did you mean "binance"?`},
 		{"venues:\n  binance:\n    symbols:\n      - BTCUSDT\n      - eth-usdt\n", `f.yaml:5:9: venues.binance.symbols[1]: "eth-usdt" is not a Binance symbol; they look like BTCUSDT; did you mean "ETHUSDT"?`},
+		{"venues:\n  coinbase:\n    symbols: [BTC-USD, ETH-USDC, btc-usdc]\n", `f.yaml:3:34: venues.coinbase.symbols[2]: BTC-USD and BTC-USDC are two names of one product: its data comes as BTC-USD`},
 		{"venues: {binance: {symbols: BTCUSDT}}\n", `f.yaml:1:29: venues.binance.symbols: string was used where sequence is expected`},
 		{"venues: {binance: 5}\n", `f.yaml:1:19: venues.binance: int was used where mapping is expected`},
 		{"venues: {binance: {symbols: [A]}, Binance: {symbols: [B]}}\n", `f.yaml:1:10: venues.binance: venue binance stands there twice`},
