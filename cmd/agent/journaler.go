@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -88,7 +89,7 @@ func (j *journaler) run() error {
 				if closed && now-j.stoppedNs(now) > int64(journalStopWithin) {
 					return fmt.Errorf("%s; the last %d inputs are lost", j.Trouble(), len(j.waiting))
 				}
-				j.sched.Sleep(nil, 100*time.Millisecond)
+				j.sched.Sleep(context.Background(), 100*time.Millisecond)
 				continue
 			}
 			worked = true

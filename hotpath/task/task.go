@@ -24,7 +24,7 @@ import (
 type Sched interface {
 	// Go starts a task. The name stands in the trace of a simulation.
 	Go(name string, run func())
-	// Sleep waits for d, true, or until ctx ends, false. ctx may be nil.
+	// Sleep waits for d, true, or until ctx ends, false.
 	Sleep(ctx context.Context, d time.Duration) bool
 	// NewDoorbell makes a bell for one waiting task.
 	NewDoorbell() *ring.Doorbell
@@ -42,10 +42,6 @@ type Real struct{}
 func (Real) Go(_ string, run func()) { go run() }
 
 func (Real) Sleep(ctx context.Context, d time.Duration) bool {
-	if ctx == nil {
-		time.Sleep(d)
-		return true
-	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

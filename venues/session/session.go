@@ -538,7 +538,7 @@ func (s *Session) journal(in *event.Input, patience time.Duration) ring.Outcome 
 		if s.stopping.Err() != nil {
 			stopped += journalPoll
 		}
-		s.sched.Sleep(nil, journalPoll)
+		s.sched.Sleep(context.Background(), journalPoll)
 	}
 }
 

@@ -130,6 +130,9 @@ func (s *Session) takeSide(d *side, all bool) error {
 		}
 		d.frames.Release()
 	}
+	if !all && d.frames.Peek() != nil {
+		s.interrupt() // the reader may have nothing more to say: what is left must not wait for the tick
+	}
 	if rec := d.leftover; all && rec != nil {
 		d.leftover = nil
 		return s.frame(d.line, rec[8:], int64(binary.LittleEndian.Uint64(rec)))
@@ -323,6 +326,6 @@ func (s *Session) offerSide(d *side, payload []byte, stamp int64) bool {
 			return false
 		}
 		s.interrupt()
-		s.sched.Sleep(nil, journalPoll)
+		s.sched.Sleep(context.Background(), journalPoll)
 	}
 }
