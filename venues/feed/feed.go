@@ -173,6 +173,7 @@ type instrument struct {
 	firstID     int64
 	request     uint32 // number of the request under way, 0 for none
 	attempts    int
+	empties     int // snapshots without levels, in a row
 	syncingFrom int64
 	probe       probe
 
@@ -238,7 +239,8 @@ type Machine struct {
 	failing   [numChecks]int
 	commandID int64
 	requests  uint32
-	hole      bool // inputs of this run are missing in the journal
+	hole      bool // inputs of this run are missing in the journal, up to now
+	patched   bool // a keyframe has told what was missing: see adopt
 
 	bufferBytes int // bufferBytesMax, but in tests
 	topNow      []book.Level
@@ -372,6 +374,7 @@ func (m *Machine) setUp(cfg Config, feedID uint16) error {
 	m.insts = make([]instrument, len(cfg.Instruments))
 	m.topNow = make([]book.Level, cfg.TopLevels)
 	m.lines, m.paired, m.holding, m.leader = [numLines]line{}, false, 0, 0
+	m.patched = false
 	m.requests, m.hole, m.forced, m.only = 0, false, event.Null, part{inst: -1}
 	m.counter, m.counted, m.failing = canary{}, 0, [numChecks]int{}
 	m.text = make([]byte, 0, 8192)

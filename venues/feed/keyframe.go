@@ -80,6 +80,7 @@ type keyInstrument struct {
 	FirstID       int64                      `json:"first_id"`
 	Request       uint32                     `json:"request"`
 	Attempts      int                        `json:"attempts"`
+	Empties       int                        `json:"empties"`
 	SyncingFrom   int64                      `json:"syncing_from"`
 	Probe         [4]int64                   `json:"probe"` // asked, waitNs, ahead, aheadTs
 	Inband        inband                     `json:"inband"`
@@ -113,7 +114,7 @@ func (m *Machine) AppendKeyframe(dst []byte) []byte {
 			LastQuote: inst.lastQuote, Heard: inst.heard,
 			Inband: inst.inband, Canaries: inst.canaries, Detail: inst.detail, Distrust: inst.distrust,
 			Buffered: inst.buffered, BufferBytes: len(inst.buffer), FirstID: inst.firstID, Request: inst.request,
-			Attempts: inst.attempts, SyncingFrom: inst.syncingFrom,
+			Attempts: inst.attempts, Empties: inst.empties, SyncingFrom: inst.syncingFrom,
 			Probe: [4]int64{inst.probe.asked, inst.probe.waitNs, inst.probe.ahead, inst.probe.aheadTs}, Stats: inst.stats,
 		}
 		ki.Stats.OffGrid += inst.book.OffGrid()
@@ -154,7 +155,11 @@ func (m *Machine) keyframe(in *event.Input) error {
 		if err := m.restore(in); err != nil {
 			return fmt.Errorf("cannot start from keyframe %d of feed %d: %w", in.Pos, in.Feed, err)
 		}
-	} else if own := m.AppendKeyframe(nil); !bytes.Equal(own, in.Data) {
+	} else if m.hole {
+		if err := m.adopt(in); err != nil {
+			return fmt.Errorf("cannot go on from keyframe %d of feed %d: %w", in.Pos, in.Feed, err)
+		}
+	} else if own := m.AppendKeyframe(nil); !m.patched && !bytes.Equal(own, in.Data) {
 		return fmt.Errorf("BUG: keyframe %d of feed %d is not what the inputs before it make: %s", in.Pos, in.Feed, difference(own, in.Data))
 	}
 	m.flush()
@@ -163,6 +168,44 @@ func (m *Machine) keyframe(in *event.Input) error {
 		m.putInstrument(inst)
 		inst.keyframeOwed = inst.state == bookLive
 	}
+	return nil
+}
+
+// adopt takes over what the machine knew that made the keyframe: inputs before it are
+// missing here, and were not missing there. What lies between is a gap, and what was
+// believed then is believed again from the keyframe's instant on. From then on the two
+// agree about books and ids, but not about the past, so later keyframes of the run
+// cannot be compared.
+func (m *Machine) adopt(in *event.Input) error {
+	m.end(event.CauseJournal)
+	m.flush()
+	type past struct {
+		lastTs  int64
+		streams [event.NumStreams]interval
+	}
+	kept := make([]past, len(m.insts))
+	for i := range m.insts {
+		kept[i] = past{m.insts[i].lastTs, m.insts[i].streams}
+	}
+	if err := m.restore(in); err != nil {
+		return err
+	}
+	if len(m.insts) != len(kept) {
+		return errors.New("it has other instruments than the run")
+	}
+	for i := range m.insts {
+		inst := &m.insts[i]
+		inst.lastTs = max(inst.lastTs, kept[i].lastTs)
+		believed := inst.streams
+		inst.streams = kept[i].streams
+		for s, iv := range believed {
+			if iv.state != event.StateGap {
+				m.openInterval(inst, event.Stream(s), iv.state, iv.proof, iv.cause, m.nextTs(inst))
+				inst.lastTs = inst.streams[s].ts
+			}
+		}
+	}
+	m.hole, m.patched = false, true
 	return nil
 }
 
@@ -218,7 +261,7 @@ func (m *Machine) restore(in *event.Input) error {
 				m.failing[c]++
 			}
 		}
-		inst.firstID, inst.request, inst.attempts, inst.syncingFrom = ki.FirstID, ki.Request, ki.Attempts, ki.SyncingFrom
+		inst.firstID, inst.request, inst.attempts, inst.empties, inst.syncingFrom = ki.FirstID, ki.Request, ki.Attempts, ki.Empties, ki.SyncingFrom
 		inst.probe = probe{ki.Probe[0], ki.Probe[1], ki.Probe[2], ki.Probe[3]}
 		inst.stats = ki.Stats
 		for s := range inst.streams {

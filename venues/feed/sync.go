@@ -26,8 +26,8 @@ const (
 	retryDelayNsMax = 10e9
 )
 
-// emptyBelievedAfter is how many times a snapshot without levels is fetched again
-// before it is believed: the venue insists.
+// emptyBelievedAfter is how many snapshots without levels in a row are fetched again
+// before one is believed: the venue insists.
 const emptyBelievedAfter = 3
 
 // anyRequest is the number of a request whose real number the journal has lost.
@@ -37,7 +37,7 @@ func (m *Machine) startSync(inst *instrument) {
 	m.dropBuffer(inst)
 	inst.state = bookSyncing
 	inst.syncingFrom = m.now
-	inst.request, inst.attempts = 0, 0
+	inst.request, inst.attempts, inst.empties = 0, 0, 0
 	inst.inband.RenewAt, inst.inband.Attempts = m.now+m.patienceNs(), 0
 }
 
@@ -148,11 +148,12 @@ func (m *Machine) rest(in *event.Input) {
 		inst.stats.StaleSnapshots++
 		m.note("%s %s: snapshot %d is older than the first buffered id %d; fetching again", m.rules.Name, inst.Symbol, msg.Seq, inst.firstID)
 		m.refetch(inst)
-	case msg.Hi == msg.Lo && inst.attempts < emptyBelievedAfter:
+	case msg.Hi == msg.Lo && inst.empties < emptyBelievedAfter:
+		inst.empties++
 		m.note("%s %s: snapshot %d is empty; fetching again", m.rules.Name, inst.Symbol, msg.Seq)
 		m.refetch(inst)
 	default:
-		inst.request, inst.attempts = 0, 0
+		inst.request, inst.attempts, inst.empties = 0, 0, 0
 		m.applySnapshot(inst, msg)
 		m.replayBuffer(inst)
 	}
