@@ -37,9 +37,14 @@ type client struct {
 
 func dial(t *testing.T, s *Server, path string) *client {
 	t.Helper()
-	sock, br, _, err := ws.Dial(context.Background(), s.WSURL()+path)
+	return dialURL(t, s.WSURL()+path)
+}
+
+func dialURL(t *testing.T, url string) *client {
+	t.Helper()
+	sock, br, _, err := ws.Dial(context.Background(), url)
 	if err != nil {
-		t.Fatalf("cannot dial %s: %v", path, err)
+		t.Fatalf("cannot dial %s: %v", url, err)
 	}
 	if br == nil {
 		br = bufio.NewReaderSize(sock, 64<<10)
