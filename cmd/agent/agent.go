@@ -132,18 +132,42 @@ func (a *Agent) openDB(ctx context.Context) error {
 	}
 	a.conf.Transport = a.machine.Transport
 	a.db = qdb.Open(a.conf)
-	ctx, cancel := a.machine.Sched.WithTimeout(ctx, 15*time.Second)
+	inTime, cancel := a.machine.Sched.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	err = a.prepareDB(ctx)
-	if errors.Is(err, qdb.ErrUnreachable) {
-		a.log.Warn("QuestDB is away: journalling only; start one with `deeptape db start`", "addr", a.conf.Addr)
+	err = a.prepareDB(inTime)
+	if err == nil {
+		err = a.refuseSecond(inTime)
+	}
+	if a.dbReady = err == nil; away(ctx, inTime, err) {
+		a.log.Warn("QuestDB is away: journalling only; start one with `deeptape db start`", "addr", a.conf.Addr, "reason", err)
 		return nil
 	}
-	if err == nil {
-		a.dbReady = true
-		err = a.refuseSecond(ctx)
+	return err
+}
+
+// away says whether an error means that QuestDB does not answer, or not in time.
+func away(ctx, inTime context.Context, err error) bool {
+	return errors.Is(err, qdb.ErrUnreachable) || err != nil && inTime.Err() != nil && ctx.Err() == nil
+}
+
+// unlessAway takes an error for what it is unless it means that QuestDB has gone away
+// while the agent starts: it then journals only, as if nobody had answered at first.
+func (a *Agent) unlessAway(err error) error {
+	if a.dbReady = err == nil; errors.Is(err, qdb.ErrUnreachable) {
+		a.log.Warn("QuestDB has gone away: journalling only", "reason", err)
+		return nil
 	}
 	return err
+}
+
+// keys of all instruments that are recorded.
+func (a *Agent) keys() (keys []instrumentKey) {
+	for _, name := range a.cfg.VenueNames() {
+		for _, s := range a.cfg.Venues[name].Symbols {
+			keys = append(keys, instrumentKey{name, s})
+		}
+	}
+	return keys
 }
 
 // prepareDB makes what is missing and refuses what is wrong.
@@ -163,6 +187,11 @@ func prepare(ctx context.Context, db *qdb.DB) error {
 func (a *Agent) plan(ctx context.Context) error {
 	sched := a.machine.Sched
 	journalBell, deliverBell := sched.NewDoorbell(), sched.NewDoorbell()
+	if a.dbReady {
+		if err := a.unlessAway(a.resumeAhead(ctx, a.keys())); err != nil {
+			return err
+		}
+	}
 	base := uint32(0)
 	for _, name := range a.cfg.VenueNames() {
 		venue, err := venues.ByName(name)
@@ -185,7 +214,8 @@ func (a *Agent) plan(ctx context.Context) error {
 				key := instrumentKey{name, inst.Symbol}
 				resume, known := a.pastRuns.resume[key]
 				if !known && a.dbReady {
-					if resume, err = a.resumeFromDB(ctx, key); err != nil {
+					resume, err = a.resumeFromDB(ctx, key)
+					if err = a.unlessAway(err); err != nil {
 						return err
 					}
 				}

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"deeptape/hotpath/event"
@@ -38,6 +39,88 @@ func (a *Agent) resumeFromDB(ctx context.Context, key instrumentKey) (r feed.Res
 		}
 	}
 	return r, nil
+}
+
+// resumeAhead moves the ends that the journal knows to where the database has more: a
+// power loss takes the newest of the journal, and QuestDB may have had its rows. Those
+// rows stay, and what the database says of their intervals is said again, because
+// what is left of the journal would cut it short. They are no longer proven by it.
+func (a *Agent) resumeAhead(ctx context.Context, keys []instrumentKey) error {
+	after := int64(0)
+	for _, key := range keys {
+		if r, known := a.pastRuns.resume[key]; known && (after == 0 || r.LastTs < after) {
+			after = r.LastTs
+		}
+	}
+	if after == 0 {
+		return nil
+	}
+	for _, table := range []string{line.TableBook, line.TableTop, line.TableQuotes, line.TableTrades} {
+		res, err := a.db.Query(ctx, fmt.Sprintf("SELECT venue, symbol, max(ts) ts FROM %s WHERE ts > %s GROUP BY venue, symbol", table, qdb.FormatTime(after)))
+		if err != nil {
+			return fmt.Errorf("cannot learn whether QuestDB is ahead of the journal: %w", err)
+		}
+		for i := range res.Len() {
+			key := instrumentKey{res.Text(i, "venue"), res.Text(i, "symbol")}
+			if r, known := a.pastRuns.resume[key]; known {
+				ts, _ := res.Time(i, "ts")
+				r.LastTs = max(r.LastTs, ts)
+				a.pastRuns.resume[key] = r
+			}
+		}
+	}
+	res, err := a.db.Query(ctx, fmt.Sprintf("SELECT venue, symbol, stream, state, proof, cause, ts, ts_end, seq_first, seq_last, messages FROM coverage WHERE ts_end > %d::timestamp_ns ORDER BY ts", after))
+	if err != nil {
+		return fmt.Errorf("cannot learn whether QuestDB is ahead of the journal: %w", err)
+	}
+	ends := map[instrumentKey][event.NumStreams]int64{} // as the journal has them
+	for i := range res.Len() {
+		key := instrumentKey{res.Text(i, "venue"), res.Text(i, "symbol")}
+		r, known := a.pastRuns.resume[key]
+		if !known {
+			continue
+		}
+		if _, ok := ends[key]; !ok {
+			ends[key] = r.Ends
+		}
+		iv := feed.Interval{
+			Stream: named(event.NumStreams, res.Text(i, "stream")), State: named(event.StateVerified+1, res.Text(i, "state")),
+			Proof: named(event.ProofTradeID+1, res.Text(i, "proof")), Cause: named(event.CauseJournal+1, res.Text(i, "cause")),
+		}
+		iv.Ts, _ = res.Time(i, "ts")
+		iv.End, _ = res.Time(i, "ts_end")
+		iv.SeqFirst, iv.SeqLast = orNull(res, i, "seq_first"), orNull(res, i, "seq_last")
+		iv.Messages, _ = res.Int(i, "messages")
+		if iv.End <= ends[key][iv.Stream] {
+			continue
+		}
+		a.log.Warn("QuestDB is ahead of the journal, which a power loss has cut short: what it holds stays, unproven", "venue", key.venue, "symbol", key.symbol, "interval", fmt.Sprintf("%s %s..%s", iv.Stream, qdb.FormatTime(iv.Ts), qdb.FormatTime(iv.End)))
+		r.Unwritten = append(slices.DeleteFunc(r.Unwritten, func(u feed.Interval) bool { return u.Stream == iv.Stream && u.Ts >= iv.Ts }), iv)
+		r.Ends[iv.Stream] = max(r.Ends[iv.Stream], iv.End)
+		r.LastTs = max(r.LastTs, iv.End)
+		a.pastRuns.resume[key] = r
+	}
+	return nil
+}
+
+// named finds the value below end that is written so, or the first one.
+func named[T interface {
+	~uint8
+	fmt.Stringer
+}](end T, name string) T {
+	for v := range end {
+		if v.String() == name {
+			return v
+		}
+	}
+	return 0
+}
+
+func orNull(res *qdb.Result, row int, column string) int64 {
+	if n, ok := res.Int(row, column); ok {
+		return n
+	}
+	return event.Null
 }
 
 // An agent extends its coverage every second. One that has done so this recently
