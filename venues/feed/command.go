@@ -1,32 +1,59 @@
 package feed
 
 import (
+	"hash/fnv"
+
 	"deeptape/hotpath/event"
 	"deeptape/venues"
 )
 
 // Commands are answered, and an answer is what tells a refusal from silence. Each line
-// keeps its commands until they are.
+// keeps its commands until they are. A subscription that goes unheard leaves streams
+// that are off and look quiet, so its connection is replaced.
 
-// answerPatienceNs is how long a command may go unanswered before the operator is told.
-const answerPatienceNs = 10e9
+// answerPatienceNs is how long a command that has been sent may go unanswered before the
+// operator is told and, if the connection's subscription needs it, another connection
+// is asked for. It doubles with every connection that has to go so: a venue that has
+// stopped answering must not be called in a loop.
+const (
+	answerPatienceNs = 10e9
+	unansweredMax    = 8 // at most so often: 43 minutes
+)
 
 // pending is a command that has not had all of its answers.
 type pending struct {
-	ID      int64 `json:"id"`
-	Inst    int   `json:"inst"` // -1: for several
-	Owed    int   `json:"owed"`
-	SentTs  int64 `json:"sent_ts"`
-	Initial bool  `json:"initial"` // of the connection's subscription
-	Noted   bool  `json:"noted"`
+	ID      int64  `json:"id"`
+	Inst    int    `json:"inst"` // -1: for several
+	Owed    int    `json:"owed"`
+	Text    uint64 `json:"text"`    // hash of what is sent
+	SentTs  int64  `json:"sent_ts"` // 0: not yet
+	Initial bool   `json:"initial"` // of the connection's subscription
+	Noted   bool   `json:"noted"`
 }
 
 func (m *Machine) send(number uint8, c venues.Command, initial bool) {
 	m.act(Action{Kind: ActionSend, Line: number, Text: c.Text})
 	if c.Acks > 0 {
 		l := &m.lines[number]
-		l.pending = append(l.pending, pending{ID: c.ID, Inst: c.Inst, Owed: c.Acks, SentTs: m.now, Initial: initial})
+		l.pending = append(l.pending, pending{ID: c.ID, Inst: c.Inst, Owed: c.Acks, Text: hashOf([]byte(c.Text)), Initial: initial})
 	}
+}
+
+// sent notes that a command has gone out.
+func (m *Machine) sent(number uint8, text []byte) {
+	hash := hashOf(text)
+	for k := range m.lines[number].pending {
+		if p := &m.lines[number].pending[k]; p.Text == hash && p.SentTs == 0 {
+			p.SentTs = m.now
+			return
+		}
+	}
+}
+
+func hashOf(text []byte) uint64 {
+	h := fnv.New64a()
+	h.Write(text)
+	return h.Sum64()
 }
 
 // answered takes one answer off the command that it is for, and returns that. An answer
@@ -58,7 +85,7 @@ func (m *Machine) ack(number uint8, id int64) {
 	if l.acksOwed > 0 {
 		return
 	}
-	l.acked = m.now
+	l.acked, m.unanswered = m.now, 0
 	for i := range m.insts {
 		m.awaitTrades(&m.insts[i])
 	}
@@ -103,10 +130,14 @@ func (m *Machine) tickCommands() {
 		}
 		for k := range l.pending {
 			p := &l.pending[k]
-			if p.Noted || m.now-p.SentTs < answerPatienceNs {
+			if p.SentTs == 0 || p.Noted || m.now-p.SentTs < answerPatienceNs<<m.unanswered {
 				continue
 			}
 			p.Noted = true
+			if p.Initial {
+				m.unanswered = min(m.unanswered+1, unansweredMax)
+				m.act(Action{Kind: ActionReconnect, Line: uint8(i), Text: "a subscription goes unanswered"})
+			}
 			who := "several symbols"
 			if p.Inst >= 0 && p.Inst < len(m.insts) {
 				who = m.insts[p.Inst].Symbol

@@ -240,7 +240,9 @@ type Machine struct {
 	commandID int64
 	requests  uint32
 	hole      bool // inputs of this run are missing in the journal, up to now
-	patched   bool // a keyframe has told what was missing: see adopt
+	// Connections in a row whose subscription went unanswered.
+	unanswered int
+	patched    bool // a keyframe has told what was missing: see adopt
 
 	bufferBytes int // bufferBytesMax, but in tests
 	topNow      []book.Level
@@ -292,6 +294,8 @@ func (m *Machine) Step(in *event.Input) error {
 		m.frame(in)
 	case event.InputTick:
 		m.tick()
+	case event.InputCommand:
+		m.sent(in.Line, in.Data)
 	case event.InputRest:
 		m.rest(in)
 	case event.InputConnect:
@@ -374,7 +378,7 @@ func (m *Machine) setUp(cfg Config, feedID uint16) error {
 	m.insts = make([]instrument, len(cfg.Instruments))
 	m.topNow = make([]book.Level, cfg.TopLevels)
 	m.lines, m.paired, m.holding, m.leader = [numLines]line{}, false, 0, 0
-	m.patched = false
+	m.patched, m.commandID, m.unanswered = false, 0, 0
 	m.requests, m.hole, m.forced, m.only = 0, false, event.Null, part{inst: -1}
 	m.counter, m.counted, m.failing = canary{}, 0, [numChecks]int{}
 	m.text = make([]byte, 0, 8192)

@@ -38,6 +38,7 @@ type keyframe struct {
 	CommandID   int64             `json:"command_id"`
 	Requests    uint32            `json:"requests"`
 	Hole        bool              `json:"hole"`
+	Unanswered  int               `json:"unanswered"`
 	Instruments []keyInstrument   `json:"state"`
 }
 
@@ -96,7 +97,7 @@ func (m *Machine) AppendKeyframe(dst []byte) []byte {
 	k := keyframe{
 		Config: m.cfg, Paired: m.paired, CommandID: m.commandID,
 		Leader: m.leader, Counter: m.counter, Counted: m.counted,
-		Requests: m.requests, Hole: m.hole, Instruments: make([]keyInstrument, len(m.insts)),
+		Requests: m.requests, Hole: m.hole, Unanswered: m.unanswered, Instruments: make([]keyInstrument, len(m.insts)),
 	}
 	for i, l := range m.lines {
 		k.Lines[i] = keyLine{l.up, l.since, l.acksOwed, l.acked, l.next, l.pinged, l.pending}
@@ -241,6 +242,7 @@ func (m *Machine) restore(in *event.Input) error {
 		return err
 	}
 	m.paired, m.commandID, m.requests, m.hole = k.Paired, k.CommandID, k.Requests, k.Hole
+	m.unanswered = k.Unanswered
 	for i, l := range k.Lines {
 		m.lines[i] = line{l.Up, l.Since, l.AcksOwed, l.Acked, l.Next, l.Pinged, l.Pending}
 	}

@@ -18,7 +18,7 @@ import (
 // with its neighbour, cut short, or has one digit flipped; each case runs from a
 // checkpoint before the frame. A case is
 //
-//	detected      coverage has a gap; so many messages of the symbol later
+//	detected      coverage has a gap; so many messages of the symbol's stream later
 //	harmless      book and trades are never other than they were
 //	healed        the book was wrong for a while, and nothing said so
 //	undetectable  book or trades are wrong, and nothing has said so for mutationBound
@@ -46,8 +46,8 @@ type reference struct {
 	lines []int    // of the tape, those that count
 	sum   []uint64 // of the book after each
 	seq   []int64
-	made  []int // bytes of trades after each
-	own   []bool
+	made  []int          // bytes of trades after each
+	own   []event.Stream // that it is a message of; NumStreams for none of the symbol's
 	text  []byte
 }
 
@@ -122,7 +122,7 @@ func mutant(t *testing.T, tp *tape, ref *reference, checkpoint []byte, pos uint6
 		}
 		k++
 		p.play(t, ref.lines[k])
-		if ref.own[k] {
+		if ref.own[k] == ref.own[at] {
 			messages++
 		}
 	}
@@ -153,7 +153,7 @@ func mutate(t *testing.T, tp *tape, symbol string, step int, out map[string]*mut
 			points = append(points, point{len(ref.lines), p.pos, p.m.AppendKeyframe(nil)})
 			p.step(t, event.InputKeyframe, 0, points[len(points)-1].bytes)
 		}
-		before := inst.stats.BookMessages + inst.stats.Trades
+		books, trades := inst.stats.BookMessages, inst.stats.Trades
 		p.play(t, i)
 		if p.gaps > 0 {
 			t.Fatalf("a gap at line %d, without a mutation", i+1)
@@ -161,11 +161,18 @@ func mutate(t *testing.T, tp *tape, symbol string, step int, out map[string]*mut
 		ref.lines = append(ref.lines, i)
 		ref.sum, ref.seq = append(ref.sum, p.bookSum()), append(ref.seq, inst.seq)
 		ref.made = append(ref.made, len(p.trades))
-		ref.own = append(ref.own, inst.stats.BookMessages+inst.stats.Trades > before)
+		switch {
+		case inst.stats.BookMessages > books:
+			ref.own = append(ref.own, event.StreamBook)
+		case inst.stats.Trades > trades:
+			ref.own = append(ref.own, event.StreamTrades)
+		default:
+			ref.own = append(ref.own, event.NumStreams)
+		}
 	}
 	ref.text = p.trades
 	for _, pt := range points {
-		if pt.at+1+min(10, len(ref.lines)/4) > len(ref.lines) || !ref.own[pt.at] { // the last ones leave no time to notice
+		if pt.at+1+min(10, len(ref.lines)/4) > len(ref.lines) || ref.own[pt.at] == event.NumStreams { // the last ones leave no time to notice
 			continue
 		}
 		for _, what := range mutations {
@@ -208,7 +215,11 @@ func TestMutations(t *testing.T) {
 			}
 			text := strings.Join(got, "\n")
 			for _, what := range mutations[:4] {
-				rules := newPlayer(tp).rulesOf(t)
+				v, err := venues.ByName(tp.venue)
+				if err != nil {
+					t.Fatal(err)
+				}
+				rules := v.Rules()
 				if r := out[what]; r.healed+r.undetectable > 0 && rules.Continuity != venues.ChecksumOnly && rules.TradesCount {
 					t.Errorf("%s: %s, and every message has an id", what, r)
 				}
@@ -221,14 +232,6 @@ func TestMutations(t *testing.T) {
 	}
 }
 
-func (p *player) rulesOf(t *testing.T) *venues.Rules {
-	v, err := venues.ByName(p.tape.venue)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v.Rules()
-}
-
 var pinnedMutations = map[string]string{
 	"cryptofeed_us_4sym_20211012": `
 removed: detected 296 within 1, harmless 0, healed 0, undetectable 0
@@ -237,11 +240,11 @@ swapped: detected 288 within 0, harmless 8, healed 0, undetectable 0
 cut: detected 296 within 1, harmless 0, healed 0, undetectable 0
 flipped: detected 47 within 1, harmless 93, healed 31, undetectable 125`,
 	"spot_btcusdt_20240808_full": `
-removed: detected 399 within 71, harmless 0, healed 0, undetectable 0
+removed: detected 399 within 1, harmless 0, healed 0, undetectable 0
 doubled: detected 0 within 0, harmless 399, healed 0, undetectable 0
 swapped: detected 296 within 0, harmless 103, healed 0, undetectable 0
-cut: detected 399 within 71, harmless 0, healed 0, undetectable 0
-flipped: detected 53 within 4, harmless 136, healed 21, undetectable 189`,
+cut: detected 399 within 1, harmless 0, healed 0, undetectable 0
+flipped: detected 53 within 1, harmless 136, healed 26, undetectable 184`,
 	"moonstream_spot_publictrade_btcusdt_20240130": `
 removed: detected 0 within 0, harmless 0, healed 0, undetectable 103
 doubled: detected 0 within 0, harmless 0, healed 0, undetectable 103
