@@ -201,6 +201,9 @@ func TestSnapshotNeverComes(t *testing.T) {
 	k.run()
 	k.open()
 	k.deaf = 1000
+	for _, text := range k.sent {
+		k.step(event.InputCommand, 0, []byte(text))
+	}
 	k.sent = nil
 	var at []int
 	for s := range 1000 {
@@ -215,6 +218,9 @@ func TestSnapshotNeverComes(t *testing.T) {
 	}
 	k.noted("no snapshot came; subscribing again")
 	k.noted("has not answered command 1")
+	if len(k.redial) != 1 {
+		t.Errorf("another connection was asked for %d times, want once: this one's subscription went unanswered", len(k.redial))
+	}
 	k.wantCover(0, event.StreamBook, "gap start")
 	k.deaf = 0
 	k.recover()
