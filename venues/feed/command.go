@@ -2,6 +2,7 @@ package feed
 
 import (
 	"hash/fnv"
+	"slices"
 
 	"deeptape/hotpath/event"
 	"deeptape/venues"
@@ -133,8 +134,9 @@ func (m *Machine) tickCommands() {
 			if p.SentTs == 0 || p.Noted || m.now-p.SentTs < answerPatienceNs<<m.unanswered {
 				continue
 			}
+			first := !slices.ContainsFunc(l.pending, func(q pending) bool { return q.Noted && q.Initial })
 			p.Noted = true
-			if p.Initial {
+			if p.Initial && first {
 				m.unanswered = min(m.unanswered+1, unansweredMax)
 				m.act(Action{Kind: ActionReconnect, Line: uint8(i), Text: "a subscription goes unanswered"})
 			}
