@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"math/big"
 	"sort"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -304,17 +306,18 @@ func (f *follower) apply(snap bool, bids, asks [][2]string) {
 		f.bids = f.cut(f.bids, -1)
 		f.asks = f.cut(f.asks, 1)
 	}
-	if len(f.bids) > 5000 && f.books%20 != 0 {
-		return // a look at every level costs too much
+	if f.ready && len(f.bids) > 0 && len(f.asks) > 0 && best(f.bids, -1) >= best(f.asks, 1) {
+		f.bad("crossed")
 	}
-	if b, a := f.top(f.bids, -1, 1), f.top(f.asks, 1, 1); f.ready && len(b) > 0 && len(a) > 0 {
-		bid, ask := new(big.Rat), new(big.Rat)
-		bid.SetString(b[0][0])
-		ask.SetString(a[0][0])
-		if bid.Cmp(ask) >= 0 {
-			f.bad("crossed")
-		}
+}
+
+func best(side map[string][2]string, dir float64) float64 {
+	least := math.Inf(1)
+	for _, l := range side {
+		px, _ := strconv.ParseFloat(l[0], 64)
+		least = min(least, px*dir)
 	}
+	return least * dir
 }
 
 func (f *follower) cut(side map[string][2]string, dir int) map[string][2]string {

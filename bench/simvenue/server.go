@@ -109,7 +109,6 @@ type Server struct {
 	wg   sync.WaitGroup
 
 	places []*place // in the order of their names
-	faults []*armedFault
 
 	mu     sync.Mutex
 	closed bool
