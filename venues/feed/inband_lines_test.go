@@ -1,0 +1,165 @@
+package feed
+
+import (
+	"strings"
+	"testing"
+
+	"deeptape/hotpath/event"
+)
+
+// twoLineMarket is live on line 0, and line 1 has brought its snapshots.
+func twoLineMarket(t *testing.T, name string) *market {
+	k := liveMarket(t, name)
+	k.line = 1
+	k.step(event.InputConnect, 2, nil)
+	for i := range k.books {
+		if name != "coinbase" {
+			k.bring(k.bookFrame(i, true, k.all(i)))
+		}
+	}
+	if name == "coinbase" { // which counts the frames of each connection
+		frames := k.frames
+		k.frames = 0
+		for i := range k.books {
+			k.bring(k.bookFrame(i, true, k.all(i)))
+		}
+		k.frames = frames
+	}
+	k.line = 0
+	k.sent, k.heard = nil, 0
+	return k
+}
+
+func (k *market) via(line uint8, frame string) {
+	k.line = line
+	k.bring(frame)
+}
+
+// Books with ids are joined: what either line brings is there once, and a line that
+// ends leaves no gap.
+func TestTwoLinesInband(t *testing.T) {
+	for _, name := range []string{"bybit", "okx"} {
+		t.Run(name, func(t *testing.T) {
+			k := twoLineMarket(t, name)
+			first := []string{"gap start", "verified chain"}
+			n := k.m.insts[0].stats.BookMessages
+			for j := range 30 {
+				f := k.update(0)
+				switch j % 3 {
+				case 0:
+					k.via(0, f)
+					k.via(1, f)
+				case 1:
+					k.via(1, f)
+					k.via(0, f)
+				case 2: // each line misses another one
+					k.via(uint8(j/3%2), f)
+				}
+			}
+			if got := k.m.insts[0].stats.BookMessages - n; got != 30 {
+				t.Errorf("%d messages of 30", got)
+			}
+			a, b := k.update(0), k.update(0) // one lags behind the other
+			k.text = k.truth[b]
+			k.line = 0
+			k.frame(b) // jumps, and waits
+			if k.m.holding != 1 {
+				t.Errorf("%d frames are held", k.m.holding)
+			}
+			k.model.truth = nil
+			k.via(1, a)
+			k.via(1, b)
+			k.line = 0
+			k.close()
+			k.via(1, k.update(0))
+			k.via(1, k.update(1))
+			k.wantCover(0, event.StreamBook, first...)
+			k.wantCover(1, event.StreamBook, first...)
+			if len(k.sent) > 0 {
+				t.Errorf("sent %q", k.sent)
+			}
+			// Missing on the one line that is left.
+			k.update(0)
+			k.via(1, k.update(0))
+			k.wantCover(0, event.StreamBook, append(first, "gap sequence")...)
+			k.obey()
+			k.flow(40)
+			k.wantCover(0, event.StreamBook, append(first, "gap sequence", "verified chain")...)
+			k.finish()
+		})
+	}
+}
+
+// A venue that starts anew does so on both lines, and that is one gap.
+func TestRestartOnTwoLines(t *testing.T) {
+	k := twoLineMarket(t, "bybit")
+	old := k.update(0)
+	k.via(0, old)
+	k.seq[0] = 1
+	s := k.bookFrame(0, true, k.all(0))
+	k.via(0, s)
+	next := k.update(0)
+	k.via(0, next)
+	k.via(1, old) // the other lags behind
+	k.via(1, s)
+	k.via(1, next)
+	last := k.update(0)
+	k.via(1, last)
+	k.via(0, last)
+	k.ticksOf(5)
+	k.wantCover(0, event.StreamBook, "gap start", "verified chain", "gap venue_reset", "verified chain")
+	k.finish()
+}
+
+func (k *market) ticksOf(n int) {
+	for range n {
+		k.second()
+	}
+}
+
+// A line whose snapshot has not come cannot take over.
+func TestLineWithoutSnapshot(t *testing.T) {
+	k := liveMarket(t, "bybit")
+	k.line = 1
+	k.step(event.InputConnect, 2, nil)
+	k.via(1, k.update(0))
+	k.line = 0
+	k.close()
+	k.wantCover(0, event.StreamBook, "gap start", "verified chain", "gap disconnect")
+	k.via(1, k.bookFrame(0, true, k.all(0)))
+	k.via(1, k.update(0))
+	k.wantCover(0, event.StreamBook, "gap start", "verified chain", "gap disconnect", "verified chain")
+	k.finish()
+}
+
+// Books without ids are of the leader. When it ends, the other line begins with a
+// snapshot of its own.
+func TestLeader(t *testing.T) {
+	for _, name := range []string{"kraken", "coinbase"} {
+		t.Run(name, func(t *testing.T) {
+			k := twoLineMarket(t, name)
+			k.via(0, k.update(0))
+			if name == "kraken" { // the other's copy, late or damaged, is no matter
+				f := k.update(0)
+				k.via(0, f)
+				k.via(1, f)
+				k.line = 1
+				k.frame(strings.Replace(f, `"checksum":`, `"checksum":1`, 1))
+			}
+			k.wantCover(0, event.StreamBook, "gap start", proofs[name])
+			k.line = 0
+			k.close()
+			if k.m.leader != 1 || len(k.sent) != 2*len(k.books) {
+				t.Errorf("line %d leads; sent %q", k.m.leader, k.sent)
+			}
+			k.line = 1
+			k.frames = int64(len(k.books)) // of that connection
+			k.obey()
+			k.flow(60)
+			for i := range k.books {
+				k.wantCover(i, event.StreamBook, "gap start", proofs[name], "gap disconnect", proofs[name])
+			}
+			k.finish()
+		})
+	}
+}
