@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"deeptape/bench/world"
 	"github.com/gobwas/ws"
 )
 
@@ -430,9 +431,17 @@ type virtual struct {
 
 const epochNs = 1_790_000_000_000_000_000
 
+// newVirtual makes a venue whose book is no larger than a test can follow.
 func newVirtual(t *testing.T, d dialect, seed uint64, faults string) *virtual {
 	t.Helper()
-	w, err := NewMarkets(d.venue, seed, epochNs, d.symbol)
+	markets := Markets(d.venue, d.symbol)
+	markets[0].Depth = min(markets[0].Depth, 1500)
+	return newVirtualOf(t, d, seed, faults, markets)
+}
+
+func newVirtualOf(t *testing.T, d dialect, seed uint64, faults string, markets []world.Symbol) *virtual {
+	t.Helper()
+	w, err := world.New(seed, world.Spec{Symbols: markets, StartNs: epochNs})
 	if err != nil {
 		t.Fatal(err)
 	}

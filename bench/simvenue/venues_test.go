@@ -124,7 +124,7 @@ func TestCheckerFindsNoViolation(t *testing.T) {
 // Snapshots have the venue's real size.
 func TestSnapshotSizes(t *testing.T) {
 	for _, d := range dialects {
-		x := newVirtual(t, d, 1, "")
+		x := newVirtualOf(t, d, 1, "", Markets(d.venue, d.symbol))
 		x.say(d.subscribe...)
 		size, levels := 0, 0
 		for _, m := range x.texts() {
