@@ -208,7 +208,7 @@ func (a *Agent) plan(ctx context.Context) error {
 			pos := a.pastRuns.pos[number]
 			cfg := feed.Config{
 				Version: feed.Version, Agent: a.name, Venue: name, Base: base, Instruments: insts[:n],
-				TopLevels: a.cfg.TopLevels, Quotes: a.cfg.Quotes && rules.QuoteStream, Depth: vc.Depth,
+				TopLevels: a.cfg.TopLevels, DepthBps: a.cfg.Bands(), Quotes: a.cfg.Quotes && rules.QuoteStream, Depth: vc.Depth,
 			}
 			for _, inst := range cfg.Instruments {
 				key := instrumentKey{name, inst.Symbol}

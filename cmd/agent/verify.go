@@ -21,13 +21,10 @@ func Verify(ctx context.Context, cfg config.Config, withJournal bool, from, to i
 		return nil, err
 	}
 	db := qdb.Open(conf)
-	opt := verify.Options{From: from, To: to, TopLevels: cfg.TopLevels, TradesJoined: func(name string) bool {
+	opt := verify.Options{From: from, To: to, TopLevels: cfg.TopLevels, DepthBps: cfg.Bands(), TradesJoined: func(name string) bool {
 		v, err := venues.ByName(name)
 		return err == nil && v.Rules().TradesJoined
 	}}
-	for _, bps := range cfg.DepthBps {
-		opt.DepthBps = append(opt.DepthBps, int(bps))
-	}
 	if len(cfg.VenueNames()) > 0 {
 		opt.Want = func(venue, symbol string) bool { return slices.Contains(cfg.Venues[venue].Symbols, symbol) }
 	}

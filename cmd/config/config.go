@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net"
 	"net/url"
 	"os"
@@ -31,7 +32,7 @@ type Config struct {
 	Journal   Journal          `yaml:"journal"`
 	Listen    string           `yaml:"listen"`
 	TopLevels int              `yaml:"top_levels"`
-	DepthBps  []float64        `yaml:"depth_bps"` // basis points, not a price
+	DepthBps  []float64        `yaml:"depth_bps"` // bands of book_depth; whole numbers, but YAML's reader would cut 1.5 to 1: see Bands
 	Quotes    bool             `yaml:"quotes"`
 	Rings     Rings            `yaml:"rings"`
 	Venues    map[string]Venue `yaml:"venues"`
@@ -146,6 +147,15 @@ func (c *Config) AddSymbols(args []string) error {
 	return c.Complete()
 }
 
+// Bands are the basis points of DepthBps, ascending.
+func (c *Config) Bands() []int {
+	var bands []int
+	for _, bps := range c.DepthBps {
+		bands = append(bands, int(bps))
+	}
+	return bands
+}
+
 // Complete fills what a venue leaves open and checks the rest. Its errors begin
 // with the key.
 func (c *Config) Complete() error {
@@ -225,8 +235,11 @@ func (c *Config) check() error {
 		}
 	}
 	for i, bps := range c.DepthBps {
-		if !(bps > 0 && bps < 10_000) {
-			return wrong(fmt.Sprintf("depth_bps[%d]", i), "%g is not between 0 and 10000 basis points", bps)
+		if !(bps >= 1 && bps <= 10_000 && bps == math.Trunc(bps)) {
+			return wrong(fmt.Sprintf("depth_bps[%d]", i), "%g is not a whole number of basis points between 1 and 10000", bps)
+		}
+		if i > 0 && bps <= c.DepthBps[i-1] {
+			return wrong(fmt.Sprintf("depth_bps[%d]", i), "%g is not more than the %g before it", bps, c.DepthBps[i-1])
 		}
 	}
 	switch j := &c.Journal; {

@@ -24,7 +24,7 @@ questdb: "https::addr=db.example:9443;token=abc;"
 journal: {dir: /data/j, segment: 64MiB, keep: 24h, max: 10GiB, sync: 50ms}
 listen: 0.0.0.0:80
 top_levels: 20
-depth_bps: [1.5, 3]
+depth_bps: [2, 3]
 quotes: false
 venues:
   binance: {symbols: [btcusdt, ETHUSDT, BtcUsdt], ws_url: "ws://a:1/", rest_url: "http://b:2/", depth: 1000, lines: 2, reconnect_every: 5s}
@@ -36,7 +36,7 @@ venues:
 	want := Config{
 		QuestDB: "https::addr=db.example:9443;token=abc;",
 		Journal: Journal{Dir: "/data/j", Segment: 64 << 20, Keep: Duration(24 * time.Hour), Max: 10 << 30, Sync: Duration(50 * time.Millisecond)},
-		Listen:  "0.0.0.0:80", TopLevels: 20, DepthBps: []float64{1.5, 3},
+		Listen:  "0.0.0.0:80", TopLevels: 20, DepthBps: []float64{2, 3},
 		Venues: map[string]Venue{"binance": {Symbols: []string{"BTCUSDT", "ETHUSDT"}, WSURL: "ws://a:1", RestURL: "http://b:2", Depth: 1000, Lines: 2, ReconnectEvery: Duration(5 * time.Second)}},
 	}
 	if !reflect.DeepEqual(c, want) {
@@ -91,7 +91,10 @@ func TestMistakes(t *testing.T) {
 		{"venues: {binance: {depth: many}}\n", `f.yaml:1:27: venues.binance.depth: "many" is not a whole number`},
 		{"\ntop_levels: 0\n", `f.yaml:2:1: top_levels: 0 is not between 1 and 1000`},
 		{"top_levels: ten\n", `f.yaml:1:13: top_levels: "ten" is not a whole number`},
-		{"depth_bps: [1, 0]\n", `f.yaml:1:16: depth_bps[1]: 0 is not between 0 and 10000 basis points`},
+		{"depth_bps: [1, 0]\n", `f.yaml:1:16: depth_bps[1]: 0 is not a whole number of basis points between 1 and 10000`},
+		{"depth_bps: [1, 10001]\n", `f.yaml:1:16: depth_bps[1]: 10001 is not a whole number of basis points between 1 and 10000`},
+		{"depth_bps: [1.5]\n", `f.yaml:1:13: depth_bps[0]: 1.5 is not a whole number of basis points between 1 and 10000`},
+		{"depth_bps: [5, 5]\n", `f.yaml:1:16: depth_bps[1]: 5 is not more than the 5 before it`},
 		{"depth_bps: [1, x]\n", `f.yaml:1:16: depth_bps[1]: "x" is not a number`},
 		{"quotes: maybe\n", `f.yaml:1:9: quotes: "maybe" is not true or false`},
 		{"listen: nonsense\n", `f.yaml:1:1: listen: "nonsense" is not HOST:PORT, such as 127.0.0.1:9101`},
