@@ -74,6 +74,10 @@ type Config struct {
 	Quotes      bool               `json:"quotes"`
 	Depth       int                `json:"depth"`
 	DepthBps    []int              `json:"depth_bps,omitempty"` // bands of book_depth, ascending; none: no rows of it
+
+	// AuditEveryNs is how often a book with a fetched snapshot is compared with a new
+	// one; 0: never, and no level is called unverified for lying outside. See audit.go.
+	AuditEveryNs int64 `json:"audit_every_ns,omitempty"`
 }
 
 // Resume is where an earlier run of an instrument ended.
@@ -177,6 +181,8 @@ type instrument struct {
 	syncingFrom int64
 	probe       probe
 
+	horizon  [2]horizon // of bids, of asks
+	audit    audit
 	inband   inband
 	canaries [numChecks]canary
 	detail   string // what coverage says beside a book that is not in a gap
@@ -204,6 +210,9 @@ type InstrumentStats struct {
 	Resubscribed   uint64
 	Checksums      uint64 // that agreed
 	BadChecksums   uint64
+	Audits         uint64
+	AuditLevels    uint64 // compared
+	AuditWrong     uint64 // of them that were not as the venue had them
 	LastGapCause   event.Cause
 	LastGapTs      int64
 }
@@ -389,6 +398,7 @@ func (m *Machine) setUp(cfg Config, feedID uint16) error {
 		inst := &m.insts[i]
 		*inst = instrument{Instrument: cfg.Instruments[i], dir: cfg.Base + uint32(i), lastTrade: event.Null, lastQuote: event.Null, lastEventTs: event.Null}
 		inst.detail = m.depthDetail()
+		inst.audit.First = event.Null
 		inst.unheard(event.StreamBook)
 		inst.unheard(event.StreamTrades)
 		inst.tryPx, inst.tryQty = inst.PxScale, inst.QtyScale
@@ -505,6 +515,7 @@ func (m *Machine) tick() {
 			m.tickSync(inst)
 			m.tickSilence(inst)
 			m.putDepth(inst)
+			m.tickAudit(i, inst)
 		}
 		for s := range event.NumStreams {
 			m.extendGap(inst, s)

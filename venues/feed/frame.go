@@ -205,6 +205,7 @@ func (m *Machine) delta(in *event.Input, msg *venues.Message) ledger.Outcome {
 	if !m.applyDelta(inst, msg) {
 		return m.reject(ledger.Checksum)
 	}
+	inst.audit.keep(in, msg, m.bufferBytes)
 	return ledger.Applied
 }
 

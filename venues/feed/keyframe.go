@@ -20,7 +20,8 @@ import (
 //	     the state as JSON, without levels and buffered frames
 //	     for each instrument: its bids, its asks (px i64, qty i64 each, best
 //	     first), the bytes of its buffered inputs, and those of the inputs of its
-//	     book and of its trades that are held back; the state says how many
+//	     book and of its trades that are held back, and those of an audit; the state
+//	     says how many
 //
 // The rows of a keyframe let SQL build a book without going back to the venue's
 // own snapshot. They are written before the book's next message, once that has been
@@ -85,6 +86,9 @@ type keyInstrument struct {
 	SyncingFrom   int64                      `json:"syncing_from"`
 	Probe         [4]int64                   `json:"probe"` // asked, waitNs, ahead, aheadTs
 	Inband        inband                     `json:"inband"`
+	Horizon       [2]horizon                 `json:"horizon"`
+	Audit         audit                      `json:"audit"`
+	AuditBytes    int                        `json:"audit_bytes"`
 	Canaries      [numChecks]canary          `json:"canaries"`
 	Detail        string                     `json:"detail"`
 	Distrust      event.Cause                `json:"distrust"`
@@ -113,6 +117,7 @@ func (m *Machine) AppendKeyframe(dst []byte) []byte {
 			Seq: inst.seq, LastTs: inst.lastTs, LastTrade: inst.lastTrade, LastMessageTs: inst.lastMessageTs,
 			LastEventTs: inst.lastEventTs, DepthTs: inst.depthTs,
 			LastQuote: inst.lastQuote, Heard: inst.heard,
+			Horizon: inst.horizon, Audit: inst.audit, AuditBytes: len(inst.audit.buffer),
 			Inband: inst.inband, Canaries: inst.canaries, Detail: inst.detail, Distrust: inst.distrust,
 			Buffered: inst.buffered, BufferBytes: len(inst.buffer), FirstID: inst.firstID, Request: inst.request,
 			Attempts: inst.attempts, Empties: inst.empties, SyncingFrom: inst.syncingFrom,
@@ -145,6 +150,7 @@ func (m *Machine) AppendKeyframe(dst []byte) []byte {
 		for s := range inst.held {
 			dst = append(dst, inst.held[s].bytes...)
 		}
+		dst = append(dst, inst.audit.buffer...)
 	}
 	return dst
 }
@@ -295,6 +301,10 @@ func (m *Machine) restore(in *event.Input) error {
 			h.frames, h.copies, h.first, h.pos = kh.Frames, kh.Copies, kh.First, kh.Pos
 			m.holding += h.frames
 		}
+		inst.horizon, inst.audit = ki.Horizon, ki.Audit
+		if inst.audit.buffer, rest, err = restoreRecords(rest, ki.AuditBytes); err != nil {
+			return err
+		}
 	}
 	if len(rest) != 0 {
 		return fmt.Errorf("%d bytes are left over", len(rest))
@@ -305,16 +315,12 @@ func (m *Machine) restore(in *event.Input) error {
 // restoreFrames takes the first n bytes of rest, which hold so many whole frames, copies
 // among them.
 func (m *Machine) restoreFrames(rest []byte, n, frames, copies int) (kept, left []byte, err error) {
-	if n < 0 || n > len(rest) {
-		return nil, nil, errShortKeyframe
+	if kept, left, err = restoreRecords(rest, n); err != nil {
+		return nil, nil, err
 	}
-	kept = append(kept, rest[:n]...)
 	found, counted := 0, 0
 	for b := kept; len(b) > 0; found++ {
-		in, size, err := event.GetInput(b)
-		if err != nil || in.Kind != event.InputFrame {
-			return nil, nil, errShortKeyframe
-		}
+		in, size, _ := event.GetInput(b)
 		b = b[size:]
 		if in.Aux != countedElsewhere {
 			counted++
@@ -325,6 +331,22 @@ func (m *Machine) restoreFrames(rest []byte, n, frames, copies int) (kept, left 
 	}
 	m.frames.Add(ledger.Received, uint64(counted))
 	m.frames.Add(ledger.Buffered, uint64(counted))
+	return kept, left, nil
+}
+
+// restoreRecords takes the first n bytes of rest, which hold whole frames.
+func restoreRecords(rest []byte, n int) (kept, left []byte, err error) {
+	if n < 0 || n > len(rest) {
+		return nil, nil, errShortKeyframe
+	}
+	kept = append(kept, rest[:n]...)
+	for b := kept; len(b) > 0; {
+		in, size, err := event.GetInput(b)
+		if err != nil || in.Kind != event.InputFrame {
+			return nil, nil, errShortKeyframe
+		}
+		b = b[size:]
+	}
 	return kept, rest[n:], nil
 }
 

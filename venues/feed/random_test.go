@@ -80,6 +80,9 @@ func newStorm(t *testing.T, seed uint64) *storm {
 		t.Fatal(err)
 	}
 	s := &storm{rig: newRig(t, insts...), rng: rng, w: w}
+	if seed%2 == 0 {
+		s.cfg.AuditEveryNs = 5e9
+	}
 	if rng.IntN(4) == 0 {
 		s.m.bufferBytes = 4000
 	}
@@ -301,6 +304,7 @@ func TestStorm(t *testing.T) {
 		seeds = []uint64{one}
 	}
 	var causes, checked int
+	audits := uint64(0)
 	seen := map[event.Cause]bool{}
 	for _, seed := range seeds {
 		ok := t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -314,6 +318,10 @@ func TestStorm(t *testing.T) {
 			s.cut()
 			s.finish()
 			for i := range s.names {
+				st := s.m.insts[i].stats
+				if audits += st.Audits; st.AuditWrong > 0 { // the snapshots are whole and the chain holds
+					t.Errorf("%d of %d levels are not the venue's", st.AuditWrong, st.AuditLevels)
+				}
 				for _, iv := range s.cover(i, event.StreamBook) {
 					seen[iv.Cause] = true
 				}
@@ -325,7 +333,7 @@ func TestStorm(t *testing.T) {
 		}
 	}
 	causes = len(seen)
-	t.Logf("%d books compared with the truth, %d causes seen", checked, causes)
+	t.Logf("%d books compared with the truth, %d causes seen, %d audits", checked, causes, audits)
 	if len(seeds) >= 5 && (checked < 500 || causes < 6) {
 		t.Errorf("the storms were too mild: %d books compared, causes %v", checked, seen)
 	}

@@ -46,13 +46,19 @@ func (m *Machine) putBook(inst *instrument, msg *venues.Message, levels []event.
 	h.TsEvent, h.Seq, h.SeqPrev = msg.TsEvent, msg.Seq, msg.SeqPrev
 	h.Put(b, len(b))
 	for i := range levels {
+		levels[i].Flags = inst.levelFlags(levels[i].Side, levels[i].Px)
 		event.PutLevel(b, i, levels[i])
 	}
 	m.out.Commit()
 }
 
-// putKeyframe writes the whole book as it stands in m.scratch, the bids first.
+// putKeyframe writes the book that m.scratch holds.
 func (m *Machine) putKeyframe(inst *instrument, bids int) {
+	m.putWhole(inst, bids, event.FlagSnapshot|event.FlagKeyframe)
+}
+
+// putWhole writes the whole book as it stands in m.scratch, the bids first.
+func (m *Machine) putWhole(inst *instrument, bids int, flags uint8) {
 	rows := max(1, len(m.scratch))
 	ts := m.takeTs(inst, rows)
 	inst.counted(event.StreamBook, inst.lastTs, inst.seq)
@@ -61,7 +67,7 @@ func (m *Machine) putKeyframe(inst *instrument, bids int) {
 		return
 	}
 	h := m.head(event.RowBook, inst, ts)
-	h.Flags = event.FlagSnapshot | event.FlagKeyframe | inst.flags(event.StreamBook)
+	h.Flags = flags | inst.flags(event.StreamBook)
 	h.N, h.Seq = event.BookN(len(m.scratch)), inst.seq
 	h.Put(b, len(b))
 	for i, l := range m.scratch {
@@ -69,7 +75,7 @@ func (m *Machine) putKeyframe(inst *instrument, bids int) {
 		if i >= bids {
 			side = event.Ask
 		}
-		event.PutLevel(b, i, event.Level{Px: l.Px, Qty: l.Qty, Side: side})
+		event.PutLevel(b, i, event.Level{Px: l.Px, Qty: l.Qty, Side: side, Flags: inst.levelFlags(side, l.Px)})
 	}
 	m.out.Commit()
 }

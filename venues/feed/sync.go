@@ -63,6 +63,8 @@ func (m *Machine) dropBook(inst *instrument, cause event.Cause) {
 	inst.book.Clear()
 	inst.keyframeOwed = false
 	inst.probe = probe{}
+	inst.horizon = [2]horizon{}
+	inst.audit.end()
 }
 
 // bufferFrame keeps a frame until the snapshot is there. A full buffer starts
@@ -142,6 +144,9 @@ func (m *Machine) rest(in *event.Input) {
 	case inst.state == bookLive:
 		inst.request = 0
 		inst.probe.answered(msg.Seq, m.now)
+		if inst.audit.Asked {
+			m.audited(inst, msg)
+		}
 	case inst.state != bookSyncing:
 		inst.request = 0
 	case inst.buffered > 0 && msg.Seq+1 < inst.firstID: // stale, or out of a cache
@@ -163,6 +168,7 @@ func (m *Machine) rest(in *event.Input) {
 func (m *Machine) applySnapshot(inst *instrument, msg *venues.Message) {
 	m.load(inst, msg)
 	inst.seq, inst.state = msg.Seq, bookLive
+	inst.horizon = m.window(msg)
 	m.beginBook(inst)
 	m.putSnapshot(inst, msg)
 }
@@ -203,6 +209,14 @@ func (m *Machine) replayBuffer(inst *instrument) {
 func (m *Machine) widen(inst *instrument, px, qty int8) bool {
 	if !m.rescale(inst, px-inst.PxScale, qty-inst.QtyScale) {
 		return false
+	}
+	for s := range inst.horizon {
+		if h := &inst.horizon[s]; h.Bounded {
+			// It stood in the snapshot; where it does not fit any more, nothing can be beyond it.
+			if h.Px, h.Bounded = fixed.Rescale(h.Px, px-inst.PxScale); !h.Bounded {
+				h.Px = 0
+			}
+		}
 	}
 	inst.PxScale, inst.QtyScale = px, qty
 	inst.stats.Widenings++
