@@ -380,7 +380,7 @@ func (d *Deliverer) publishAcks() {
 			}
 		}
 		for b := range d.unacked {
-			if b.low[ls.index] != 0 {
+			if b.low[ls.index] != 0 && !planted {
 				stored = min(stored, b.low[ls.index]-1)
 			}
 		}

@@ -28,7 +28,7 @@ func (m *Machine) judge(inst *instrument, msg *venues.Message) verdict {
 		switch {
 		case msg.Seq <= inst.seq:
 			return known
-		case msg.First > inst.seq+1:
+		case msg.First > inst.seq+1+planted:
 			return jumps
 		}
 	case venues.PrevLink:

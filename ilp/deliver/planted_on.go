@@ -1,0 +1,5 @@
+//go:build planted_ack
+
+package deliver
+
+const planted = true

@@ -1,0 +1,5 @@
+//go:build planted_chain
+
+package feed
+
+const planted = 1
