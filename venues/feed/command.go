@@ -103,7 +103,11 @@ func (m *Machine) awaitTrades(inst *instrument) {
 
 // refused: what was asked for will not come, or not until it is asked for again.
 func (m *Machine) refused(number uint8, msg *venues.Message) {
-	p, ok := m.lines[number].answered(msg.ID)
+	l := &m.lines[number]
+	p, ok := l.answered(msg.ID)
+	for ok && msg.Inst < 0 && p.Owed > 0 { // the whole command is, whatever it was for
+		p, ok = l.answered(p.ID)
+	}
 	i := msg.Inst // where the refusal says itself whose it is
 	if i < 0 && ok {
 		i = p.Inst

@@ -289,6 +289,9 @@ func (m *Machine) quote(number uint8, inst *instrument, msg *venues.Message) led
 	if m.paired && msg.Seq <= inst.lastQuote && (msg.Seq != event.Null || number != m.leader) {
 		return ledger.Duplicate
 	}
+	if !m.rules.RestSnapshot && msg.Seq != event.Null && msg.Seq == inst.lastQuote {
+		return ledger.Duplicate // Bybit repeats an idle one every 3 s
+	}
 	inst.lastQuote = msg.Seq
 	if inst.streams[event.StreamQuotes].state == event.StateGap {
 		m.beginStream(inst, event.StreamQuotes, event.StateUnverified, event.ProofNone)

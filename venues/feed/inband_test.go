@@ -249,6 +249,44 @@ func TestRefused(t *testing.T) {
 	k.finish()
 }
 
+// A refusal that names no symbol is the answer to its whole command.
+func TestRefusedForAll(t *testing.T) {
+	k := newMarket(t, "kraken", 3)
+	k.run()
+	k.open()
+	k.frame(`{"error":"Subscription depth not supported","method":"subscribe","success":false,"req_id":1}`)
+	k.noted("kraken refused command 1: Subscription depth not supported")
+	for _, p := range k.m.lines[0].pending {
+		if p.ID == 1 {
+			t.Errorf("still waits for %+v", p)
+		}
+	}
+	k.finish()
+}
+
+// A quote that repeats the last one, as Bybit does when nothing happens, makes no row; on
+// a new connection it ends the gap.
+func TestRepeatedQuote(t *testing.T) {
+	k := liveMarket(t, "bybit")
+	quote := func(id int) {
+		k.frame(fmt.Sprintf(`{"topic":"orderbook.1.AAAUSDT","ts":1790000000000,"type":"snapshot","data":{"s":"AAAUSDT","b":[["100","1"]],"a":[["101","2"]],"u":%d,"seq":7},"cts":1790000000000}`, id))
+	}
+	for _, id := range []int{5, 5, 6, 6, 6} {
+		quote(id)
+	}
+	if n := k.m.insts[0].stats.Quotes; n != 2 {
+		t.Errorf("%d quotes", n)
+	}
+	k.shut()
+	k.open()
+	quote(6)
+	if n := k.m.insts[0].stats.Quotes; n != 3 {
+		t.Errorf("%d quotes", n)
+	}
+	k.wantCover(0, event.StreamQuotes, "gap start", "unverified ", "gap disconnect", "unverified ")
+	k.finish()
+}
+
 func TestPings(t *testing.T) {
 	k := liveMarket(t, "bybit")
 	for range 60 {

@@ -248,7 +248,7 @@ func (m *Machine) restore(in *event.Input) error {
 		return err
 	}
 	m.paired, m.commandID, m.requests, m.hole = k.Paired, k.CommandID, k.Requests, k.Hole
-	m.unanswered = k.Unanswered
+	m.unanswered = max(0, min(k.Unanswered, unansweredMax))
 	for i, l := range k.Lines {
 		m.lines[i] = line{l.Up, l.Since, l.AcksOwed, l.Acked, l.Next, l.Pinged, l.Pending}
 	}

@@ -135,6 +135,9 @@ func (m *Machine) lineUp(number uint8) {
 	m.trustAgain()
 	for i := range m.insts {
 		m.insts[i].inband = inband{Expected: 1}
+		if !m.rules.RestSnapshot {
+			m.insts[i].lastQuote = event.Null
+		}
 	}
 	m.startSyncAll()
 }
