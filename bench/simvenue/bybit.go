@@ -194,9 +194,9 @@ func (b *bybit) snapshot(t *topic) payload {
 		if t.sym.src.world == nil {
 			return payload{}
 		}
-		return b.quote(t, b.v.feedNs, t.sym.quote[0], t.sym.quote[1])
+		return b.quote(t, t.src.atNs, t.sym.quote[0], t.sym.quote[1])
 	}
-	return b.frame(t, "snapshot", b.v.feedNs, t.sym.book.top(true, t.depth), t.sym.book.top(false, t.depth))
+	return b.frame(t, "snapshot", t.src.atNs, t.sym.book.top(true, t.depth), t.sym.book.top(false, t.depth))
 }
 
 func (b *bybit) diff(t *topic, atNs int64, bids, asks []level) payload {
@@ -304,7 +304,7 @@ func (b *bybit) rest(r Request) Answer {
 		out := fmt.Appendf(nil, `{"retCode":0,"retMsg":"OK","result":{"s":"%s","a":`, sym.name)
 		out = appendPairs(out, sym.book.top(false, n))
 		out = appendPairs(append(out, `,"b":`...), sym.book.top(true, n))
-		ms := b.v.feedNs / 1e6
+		ms := sym.src.atNs / 1e6
 		return ok(fmt.Appendf(out, `,"ts":%d,"u":%d,"seq":%d,"cts":%d},"retExtInfo":{},"time":%d}`, ms, u, sym.book.lastID, ms-3, now))
 	}
 	var parts [][]byte

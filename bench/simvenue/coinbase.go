@@ -206,9 +206,9 @@ func (c *coinbase) snapshot(t *topic) payload {
 		for i := len(t.sym.recent) - 1; i >= 0; i-- {
 			list = append(list, t.sym.recent[i])
 		}
-		return c.payload("market_trades", max(c.v.feedNs, c.v.wallNs), append(joinJSON([]byte(`[{"type":"snapshot","trades":[`), list), "]}]"...))
+		return c.payload("market_trades", max(t.src.atNs, c.v.wallNs), append(joinJSON([]byte(`[{"type":"snapshot","trades":[`), list), "]}]"...))
 	}
-	return c.book(t, "snapshot", c.v.feedNs, t.sym.book.top(true, 0), t.sym.book.top(false, 0))
+	return c.book(t, "snapshot", t.src.atNs, t.sym.book.top(true, 0), t.sym.book.top(false, 0))
 }
 
 func (c *coinbase) diff(t *topic, atNs int64, bids, asks []level) payload {
@@ -216,9 +216,6 @@ func (c *coinbase) diff(t *topic, atNs int64, bids, asks []level) payload {
 }
 
 func (c *coinbase) book(t *topic, what string, atNs int64, bids, asks []level) payload {
-	if atNs == 0 {
-		atNs = c.v.wallNs
-	}
 	out := make([]byte, 0, 120*(len(bids)+len(asks))+100)
 	out = fmt.Appendf(out, `[{"type":"%s","product_id":"%s","updates":[`, what, t.sym.name)
 	at := rfc3339(atNs-3_000_000, 6)
@@ -360,7 +357,7 @@ func (c *coinbase) rest(r Request) Answer {
 		}
 		bid, _ := sym.book.best(true)
 		return ok(fmt.Appendf(nil, `{"pricebook":{"product_id":"%s","bids":[%s],"asks":[%s],"time":"%s"},"last":"%s","mid_market":"%s","spread_bps":"0","spread_absolute":"0"}`,
-			sym.name, side(sym.book.top(true, limit)), side(sym.book.top(false, limit)), rfc3339(max(c.v.feedNs, 0), 6), bid.px, bid.px))
+			sym.name, side(sym.book.top(true, limit)), side(sym.book.top(false, limit)), rfc3339(sym.src.atNs, 6), bid.px, bid.px))
 	}
 	return Answer{Status: 404, Body: []byte(`{"error":"NOT_FOUND"}`)}
 }

@@ -216,7 +216,7 @@ func (k *kraken) snapshot(t *topic) payload {
 		list := t.sym.recent[max(len(t.sym.recent)-50, 0):]
 		return payload{bare: append(joinJSON([]byte(`{"channel":"trade","type":"snapshot","data":[`), list), "]}"...)}
 	}
-	return k.frame(t, "snapshot", k.v.feedNs, t.sym.book.top(true, t.depth), t.sym.book.top(false, t.depth))
+	return k.frame(t, "snapshot", t.src.atNs, t.sym.book.top(true, t.depth), t.sym.book.top(false, t.depth))
 }
 
 // diff gives the levels in no order, and now and then one price twice: the last
@@ -382,7 +382,7 @@ func (k *kraken) rest(r Request) Answer {
 			count = 100
 		}
 		for _, sym := range list {
-			at := k.v.feedNs / 1e9
+			at := sym.src.atNs / 1e9
 			side := func(levels []level) []byte {
 				var rows [][]byte
 				for _, l := range levels {

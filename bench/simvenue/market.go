@@ -62,7 +62,7 @@ func unknownVenue(name string) error {
 
 // newMarket makes one source of all markets of a world, in the venue's dress.
 func newMarket(v *Venue, w *world.World) (*source, error) {
-	src := &source{name: v.name + " market", world: w}
+	src := &source{name: v.name + " market", world: w, atNs: w.StartNs()}
 	if v.name == "binance" {
 		src.name = "market"
 	}

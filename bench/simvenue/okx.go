@@ -52,7 +52,7 @@ func (o *okx) tick(s *Session) {
 			continue
 		}
 		t.lastNs = now
-		p := o.v.dress(t, o.frame(t, "update", o.v.feedNs, nil, nil, t.seq))
+		p := o.v.dress(t, o.frame(t, "update", t.src.atNs, nil, nil, t.seq))
 		for _, x := range t.subs {
 			if !x.silent[t] {
 				x.say(p.bare)
@@ -170,11 +170,11 @@ func (o *okx) snapshot(t *topic) payload {
 		if t.sym.src.world == nil {
 			return payload{}
 		}
-		return o.quote(t, o.v.feedNs, t.sym.quote[0], t.sym.quote[1])
+		return o.quote(t, t.src.atNs, t.sym.quote[0], t.sym.quote[1])
 	case kindTrade:
 		return payload{}
 	}
-	return o.frame(t, "snapshot", o.v.feedNs, t.sym.book.top(true, okxDepth), t.sym.book.top(false, okxDepth), -1)
+	return o.frame(t, "snapshot", t.src.atNs, t.sym.book.top(true, okxDepth), t.sym.book.top(false, okxDepth), -1)
 }
 
 func (o *okx) diff(t *topic, atNs int64, bids, asks []level) payload {
@@ -334,7 +334,7 @@ func (o *okx) rest(r Request) Answer {
 		n = min(n, okxDepth)
 		out := okxLevels([]byte(`{"code":"0","msg":"","data":[{"asks":`), sym.book.top(false, n))
 		out = okxLevels(append(out, `,"bids":`...), sym.book.top(true, n))
-		return ok(fmt.Appendf(out, `,"ts":"%d","seqId":%d}]}`, o.v.feedNs/1e6, sym.book.lastID))
+		return ok(fmt.Appendf(out, `,"ts":"%d","seqId":%d}]}`, sym.src.atNs/1e6, sym.book.lastID))
 	}
 	return Answer{Status: 404, Body: []byte(`{"code":"404","msg":"Not Found","data":[]}`)}
 }

@@ -85,6 +85,7 @@ func readRecording(v *Venue, path string) (*source, error) {
 	}
 	l.finish()
 	src := l.src
+	src.atNs = src.queue[0].atNs
 	src.pull = func() (*event, bool) {
 		if len(src.queue) == 0 {
 			return nil, false

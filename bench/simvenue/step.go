@@ -9,7 +9,7 @@ import (
 
 // step lets an event happen.
 func (v *Venue) step(ev *event) {
-	v.feedNs = ev.atNs
+	ev.sym.src.atNs = ev.atNs
 	if src := ev.sym.src; src.graceNs > 0 && ev.atNs >= src.graceNs {
 		v.endGrace(src)
 	}
@@ -183,7 +183,7 @@ func (v *Venue) deliver(t *topic, p payload, hit []string) {
 		p = v.spoil(t, p, hit)
 	}
 	for _, s := range t.subs {
-		if s.late(t.src, v.feedNs) || s.silent[t] {
+		if s.late(t.src, t.src.atNs) || s.silent[t] {
 			continue
 		}
 		if hasName(hit, faultReset) {
@@ -261,7 +261,7 @@ func (v *Venue) update(sym *symbol, frames []frame, first, last int64) {
 			}
 		case faultDisconnect:
 			if v.opt.NoClock {
-				sym.src.graceNs, sym.src.graceSerial = v.feedNs+int64(time.Second), v.serial
+				sym.src.graceNs, sym.src.graceSerial = sym.src.atNs+int64(time.Second), v.serial
 			}
 			for _, s := range carriers {
 				s.cut()

@@ -37,7 +37,6 @@ type Venue struct {
 	closed  map[string]int // connections that the venue ended, by reason
 	zeroSum bool           // by the fault checksum-zero, all symbols
 
-	feedNs int64 // atNs of the last event
 	wallNs int64 // the caller's clock at the last call
 }
 
@@ -211,6 +210,7 @@ type source struct {
 	carried int   // subscriptions to its topics, over all connections
 	lastSub int64 // wall ns of the latest
 	skipped int
+	atNs    int64    // of the last event; before it, of the source's beginning
 	queue   []*event // of a recording
 
 	// After the fault disconnect without a clock: up to graceNs of feed time no

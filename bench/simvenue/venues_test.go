@@ -1,7 +1,9 @@
 package simvenue
 
 import (
+	"encoding/json"
 	"fmt"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"deeptape/bench/world"
+	"github.com/gobwas/ws"
 )
 
 // A follower by the sheet's rules keeps the venue's true book, through a
@@ -276,6 +281,133 @@ func TestIdle(t *testing.T) {
 		}
 		if !strings.Contains(got, c.want) {
 			t.Errorf("%s %s: %.300s", c.venue, c.say, got)
+		}
+	}
+}
+
+// The trades of a session, as the reader of the recordings understands them, are
+// those of the market: price, size and the aggressor's side.
+func TestTradesAreTheMarkets(t *testing.T) {
+	seed, dir := testSeed(t), filepath.Dir(captures(t))
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("no python3")
+	}
+	for _, d := range dialects {
+		if d.symbol == "ETH/USD" {
+			continue // subscribes to no trades
+		}
+		x := newVirtual(t, d, seed, "")
+		x.say(d.subscribe...)
+		x.run(10e9)
+		x.v.finish(x.v.sources[0])
+
+		markets := Markets(d.venue, d.symbol)
+		markets[0].Depth = min(markets[0].Depth, 1500)
+		w, err := world.New(seed, world.Spec{Symbols: markets, StartNs: epochNs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// OKX joins fills, so sizes are summed by side and price.
+		want := map[string]int64{}
+		for e := w.Next(); e.AtNs < x.now; e = w.Next() {
+			if e.Kind == world.Trade {
+				side := "buy"
+				if e.BuyerIsMaker {
+					side = "sell"
+				}
+				want[fmt.Sprintf("%s %d", side, e.Px)] += e.Qty
+			}
+		}
+		path := filepath.Join(t.TempDir(), "session.jsonl")
+		if err := os.WriteFile(path, []byte(strings.Join(x.texts(), "\n")+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command(python, filepath.Join(dir, "rows.py"), strings.TrimSuffix(d.venue, "_linear"), path).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]int64{}
+		n := 0
+		for _, line := range strings.Split(string(out), "\n") {
+			var r struct{ K, Sym, Px, Qty, Side string }
+			if json.Unmarshal([]byte(line), &r) != nil || r.K != "trade" {
+				continue
+			}
+			got[fmt.Sprintf("%s %d", r.Side, mantissa(t, r.Px))] += mantissa(t, r.Qty)
+			n++
+		}
+		if n < 20 || len(got) != len(want) {
+			t.Errorf("%s: %d trades at %d prices, want %d", d.venue, n, len(got), len(want))
+		}
+		for k, qty := range want {
+			if got[k] != qty {
+				t.Errorf("%s: %s: size %d, want %d", d.venue, k, got[k], qty)
+			}
+		}
+	}
+}
+
+// mantissa counts 1e-8.
+func mantissa(t *testing.T, text string) int64 {
+	t.Helper()
+	r, ok := new(big.Rat).SetString(text)
+	if !ok {
+		t.Fatalf("no number: %q", text)
+	}
+	r.Mul(r, big.NewRat(1e8, 1))
+	if !r.IsInt() {
+		t.Fatalf("too fine: %q", text)
+	}
+	return r.Num().Int64()
+}
+
+// A frame that reorder holds back is not sent into a later subscription.
+func TestHeldFrameEndsWithItsSubscription(t *testing.T) {
+	for _, d := range dialects {
+		x := newVirtual(t, d, 1, "reorder@5")
+		x.say(d.subscribe...)
+		for len(x.v.Strikes()) == 0 {
+			x.run(20e6)
+		}
+		before := len(x.out)
+		x.say(d.unsubscribe, d.resubscribe)
+		x.run(3e9)
+		f := newFollower(d.venue, d.symbol, d.cut)
+		ready := false
+		for _, fr := range x.out[before:] {
+			if f.conn = -1; fr.Op == ws.OpText {
+				f.text(fr.Payload)
+			}
+			ready = ready || f.ready
+			if ready && !f.ready && d.venue != "coinbase" {
+				t.Fatalf("%s: %v", d.venue, f.broken)
+			}
+		}
+		n := d.window
+		if n == 0 {
+			n = 1 << 30
+		}
+		f.agrees(t, x.v, n)
+	}
+}
+
+// A snapshot is of the time of the market, also before its first event.
+func TestSnapshotBeforeTheFirstEvent(t *testing.T) {
+	for _, d := range dialects {
+		x := newVirtual(t, d, 1, "")
+		x.say(d.subscribe...)
+		n := 0
+		for _, m := range x.texts() {
+			if strings.Contains(m, `"snapshot"`) {
+				n++
+				if !strings.Contains(m, strconv.FormatInt(epochNs/1e6, 10)) && !strings.Contains(m, rfc3339(epochNs, 0)[:16]) || strings.Contains(m, `"1970`) || strings.Contains(m, `:-3`) {
+					t.Errorf("%s: a snapshot of another time: ...%s", d.venue, m[max(0, len(m)-200):])
+				}
+			}
+		}
+		if n == 0 {
+			t.Errorf("%s: no snapshot", d.venue)
 		}
 	}
 }

@@ -121,6 +121,7 @@ type Book struct {
 
 // World steps its markets through virtual time. Not safe for concurrent use.
 type World struct {
+	startNs int64
 	symbols []Symbol
 	markets []*market
 }
@@ -133,7 +134,7 @@ func New(seed uint64, spec Spec) (*World, error) {
 	if spec.StartNs == 0 {
 		spec.StartNs = DefaultStartNs
 	}
-	w := &World{symbols: append([]Symbol(nil), spec.Symbols...)}
+	w := &World{startNs: spec.StartNs, symbols: append([]Symbol(nil), spec.Symbols...)}
 	seen := map[string]bool{}
 	for i, s := range w.symbols {
 		if seen[s.Name] || s.Name == "" {
@@ -162,6 +163,9 @@ func pow10(n int) int64 {
 	}
 	return p
 }
+
+// StartNs is the time at which the markets begin, ns since 1970.
+func (w *World) StartNs() int64 { return w.startNs }
 
 // Symbols in the order of the spec.
 func (w *World) Symbols() []Symbol { return w.symbols }
