@@ -1,10 +1,12 @@
 package feed
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"deeptape/hotpath/event"
+	"deeptape/hotpath/ledger"
 )
 
 // twoLineMarket is live on line 0, and line 1 has brought its snapshots.
@@ -146,6 +148,9 @@ func TestLeader(t *testing.T) {
 				k.line = 1
 				k.frame(strings.Replace(f, `"checksum":`, `"checksum":1`, 1))
 			}
+			if name == "coinbase" { // nor what it misses
+				k.via(1, `{"channel":"heartbeats","sequence_num":77,"events":[]}`)
+			}
 			k.wantCover(0, event.StreamBook, "gap start", proofs[name])
 			k.line = 0
 			k.close()
@@ -153,7 +158,7 @@ func TestLeader(t *testing.T) {
 				t.Errorf("line %d leads; sent %q", k.m.leader, k.sent)
 			}
 			k.line = 1
-			k.frames = int64(len(k.books)) // of that connection
+			k.frames = 78 // of that connection
 			k.obey()
 			k.flow(60)
 			for i := range k.books {
@@ -161,5 +166,46 @@ func TestLeader(t *testing.T) {
 			}
 			k.finish()
 		})
+	}
+}
+
+// A frame may hold trades of several instruments, each of which waits for its own. What
+// has waited is taken once, and the frame is counted once.
+func TestPartsOfAFrameWait(t *testing.T) {
+	k := twoLineMarket(t, "coinbase")
+	a, b := k.m.insts[0].lastTrade, k.m.insts[1].lastTrade
+	n := [2]uint64{k.m.insts[0].stats.Trades, k.m.insts[1].stats.Trades}
+	want := func(aa, bb uint64, held int) {
+		t.Helper()
+		if got := [2]uint64{k.m.insts[0].stats.Trades - n[0], k.m.insts[1].stats.Trades - n[1]}; got != [2]uint64{aa, bb} || k.m.holding != held {
+			t.Errorf("%d trades, %d held; want %d and %d, %d", got, k.m.holding, aa, bb, held)
+		}
+	}
+	numbers := [2]int64{k.frames, int64(len(k.books))}
+	frame := func(line uint8, trades ...string) {
+		k.line = line
+		k.frame(fmt.Sprintf(`{"channel":"market_trades","timestamp":"2026-09-22T10:00:00Z","sequence_num":%d,"events":[{"type":"update","trades":[%s]}]}`, numbers[line], strings.Join(trades, ",")))
+		numbers[line]++
+	}
+	frame(0, coinbaseTrade("AAA-USD", a+3), coinbaseTrade("BBB-USD", b+3), coinbaseTrade("AAA-USD", a+2), coinbaseTrade("BBB-USD", b+2))
+	want(0, 0, 2)
+	k.keyframe()
+	at := len(k.inputs) - 1
+	k.wantBuffered(1)
+	frame(1, coinbaseTrade("BBB-USD", b+1))
+	want(0, 3, 1)
+	frame(1, coinbaseTrade("AAA-USD", a+1))
+	want(3, 3, 0)
+	k.wantBuffered(0)
+	frame(1, coinbaseTrade("AAA-USD", a+3), coinbaseTrade("BBB-USD", b+3), coinbaseTrade("AAA-USD", a+2), coinbaseTrade("BBB-USD", b+2))
+	want(3, 3, 0)
+	k.finish()
+	sameFrom(t, k.rig, at)
+}
+
+func (k *market) wantBuffered(n uint64) {
+	k.t.Helper()
+	if got := k.m.frames.Read()[ledger.Buffered]; got != n {
+		k.t.Errorf("%d frames are buffered, want %d", got, n)
 	}
 }

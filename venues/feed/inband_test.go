@@ -227,6 +227,30 @@ func TestSnapshotNeverComes(t *testing.T) {
 	k.finish()
 }
 
+// Where a snapshot is late and has been asked for again, two come, and between the two
+// commands of the second nothing was sent: the first book ends in a gap.
+func TestLateSnapshot(t *testing.T) {
+	k := newMarket(t, "coinbase", 3)
+	k.run()
+	k.open()
+	k.bring(k.heartbeat())
+	for range 12 {
+		k.now += 1e9
+		k.step(event.InputTick, 0, nil)
+	}
+	if n := k.m.insts[0].stats.Resubscribed; n == 0 {
+		t.Fatal("nobody asks again")
+	}
+	k.bring(k.bookFrame(0, true, k.all(0)))
+	k.bring(k.update(0))
+	k.bring(k.bookFrame(0, true, k.all(0)))
+	list := k.cover(0, event.StreamBook)
+	if c := list[len(list)-2]; c.State != event.StateGap || c.Cause != event.CauseVenueReset {
+		t.Errorf("%+v", list)
+	}
+	k.finish()
+}
+
 // A refusal names its symbol, and is forgotten when the book comes.
 func TestRefused(t *testing.T) {
 	k := newMarket(t, "okx", 3)

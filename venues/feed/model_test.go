@@ -419,6 +419,9 @@ func (m *model) checkEnd() error {
 					if c.State == event.StateGap {
 						return fmt.Errorf("instrument %d: a row of %s at %d stands in a gap", i, s, msg.first)
 					}
+					if (msg.flags&event.FlagUnverified != 0) != (c.State == event.StateUnverified) {
+						return fmt.Errorf("instrument %d: a row of %s at %d has flags %d in %+v", i, s, msg.first, msg.flags, c)
+					}
 					if s == event.StreamTrades && !m.anyTrades && lastSeq != event.Null && msg.seq != lastSeq+1 {
 						return fmt.Errorf("instrument %d: trades %d and %d stand in one verified interval", i, lastSeq, msg.seq)
 					}
