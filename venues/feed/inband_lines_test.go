@@ -197,6 +197,9 @@ func TestPartsOfAFrameWait(t *testing.T) {
 	frame(1, coinbaseTrade("AAA-USD", a+1))
 	want(3, 3, 0)
 	k.wantBuffered(0)
+	if k.m.insts[0].stats.RepeatedTrades+k.m.insts[1].stats.RepeatedTrades > 0 {
+		t.Error("a part of a frame was taken twice")
+	}
 	frame(1, coinbaseTrade("AAA-USD", a+3), coinbaseTrade("BBB-USD", b+3), coinbaseTrade("AAA-USD", a+2), coinbaseTrade("BBB-USD", b+2))
 	want(3, 3, 0)
 	k.finish()

@@ -71,6 +71,51 @@ func TestDroppedFrame(t *testing.T) {
 	}
 }
 
+// Losses that are far apart are each healed at once; those that follow close upon a
+// snapshot wait longer each time.
+func TestRenewWaits(t *testing.T) {
+	for messages, want := range map[int]string{40: "[0 0 0]", 3: "[0 1 2]"} {
+		k := liveMarket(t, "bybit")
+		var waits []int
+		for range streakMax { // after so many the check is given up
+			k.update(0)
+			k.bring(k.update(0))
+			wait := 0
+			for k.m.insts[0].state != bookLive {
+				k.obey()
+				k.flow(0)
+				if k.m.insts[0].state != bookLive {
+					k.second()
+					wait++
+				}
+			}
+			waits = append(waits, wait)
+			for range messages {
+				k.bring(k.update(0))
+			}
+		}
+		if got := fmt.Sprint(waits); got != want {
+			t.Errorf("after %d messages each: seconds %s, want %s", messages, got, want)
+		}
+	}
+}
+
+// Answers find their command, in whatever order they come.
+func TestAnswers(t *testing.T) {
+	k := newMarket(t, "okx", 3)
+	k.run()
+	k.open()
+	for n := len(k.m.lines[0].pending); n > 0; n-- {
+		if len(k.m.lines[0].pending) != n || k.m.lines[0].acksOwed != n {
+			t.Fatalf("%d owed: %+v", n, k.m.lines[0])
+		}
+		for _, id := range []int{n, n, 9999} { // twice, and one of nobody's
+			k.frame(fmt.Sprintf(`{"id":"%d","event":"subscribe","arg":{"channel":"books","instId":"AAA-USDT"},"connId":"c"}`, id))
+		}
+	}
+	k.finish()
+}
+
 // A book that comes twice is known by its id, or changes nothing.
 func TestDoubledFrame(t *testing.T) {
 	for _, name := range []string{"bybit", "okx", "kraken"} {
