@@ -73,7 +73,7 @@ var faultTable = []FaultKind{
 	{faultOversized, "the frame's header promises 1 GB, and nothing comes after the frame", nil},
 	{faultMalformed, "the frame's second half is missing", nil},
 	{faultFragmented, "the frame comes in three fragments with a ping in between", nil},
-	{faultCrossed, "the frame holds a bid at the best ask that the true book has not", nil},
+	{faultCrossed, "the frame holds a bid at one of the best asks that the true book has not", nil},
 	{faultCorrupt, "the frame's checksum is wrong", []string{"kraken", "okx"}},
 	{faultZero, "from the frame on, checksums are 0: of the symbol, or of the venue if no symbol is named", []string{"kraken", "okx"}},
 	{faultReset, "the ids begin anew: a smaller seqId (okx), a snapshot with u 1 (bybit), number 0 of the connection (coinbase)", []string{"okx", "bybit", "bybit_linear", "coinbase"}},
@@ -311,10 +311,17 @@ func (v *Venue) dress(t *topic, p payload) payload {
 	return p
 }
 
-// cross puts a bid at the best ask in front of a frame's bids.
+// cross puts a bid at one of the best asks in front of a frame's bids; one that
+// the frame does not speak of, or it could take the bid away again.
 func (v *Venue) cross(t *topic, p payload) payload {
-	ask, ok := t.sym.book.best(false)
-	if !ok {
+	var ask level
+	for _, l := range t.sym.book.top(false, 50) {
+		if !bytes.Contains(p.bare, []byte(l.px)) {
+			ask = l
+			break
+		}
+	}
+	if ask.px == "" {
 		return p
 	}
 	for _, form := range [][2]string{

@@ -77,13 +77,20 @@ func (p *place) with(do func(v *Venue)) {
 	}
 }
 
+// slowSubscriber is how long a recording waits for a client that subscribes to
+// its topics one by one, at the pace that the venue lets it.
+const slowSubscriber = 2 * time.Second
+
 // awaitClients returns when the feed may run, false when the server closes.
 func (f *feed) awaitClients() bool {
 	for {
 		f.p.mu.Lock()
-		carried, lastSub := f.src.carried, f.src.lastSub
+		carried, lastSub, quiet := f.src.carried, f.src.lastSub, f.s.opt.Quiet
+		if !f.started.Load() && f.p.v.incomplete(f.src) {
+			quiet = max(quiet, slowSubscriber)
+		}
 		f.p.mu.Unlock()
-		if carried > 0 && time.Now().UnixNano()-lastSub >= int64(f.s.opt.Quiet) {
+		if carried > 0 && time.Now().UnixNano()-lastSub >= int64(quiet) {
 			return true
 		}
 		if !f.sleep(5 * time.Millisecond) {

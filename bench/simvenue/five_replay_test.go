@@ -245,3 +245,29 @@ func TestVenuesTogether(t *testing.T) {
 		t.Errorf("%d %s", code, body)
 	}
 }
+
+// A client that subscribes one by one, as fast as Coinbase lets it, misses
+// nothing of a recording at speed 0.
+func TestReplayWaitsForASlowSubscriber(t *testing.T) {
+	for _, c := range replayCases() {
+		if c.venue != "coinbase" || c.frames < 9000 {
+			continue
+		}
+		s, _ := c.server(t, Options{})
+		cl := dialVenue(t, s, c.venue)
+		symbols := s.VenueSymbols("coinbase")
+		for _, p := range symbols {
+			cl.send(`{"type":"subscribe","product_ids":["` + p + `"],"channel":"level2"}`)
+			time.Sleep(150 * time.Millisecond) // longer than Quiet, and fewer than 8 a second
+		}
+		n := 0
+		for _, m := range collect(t, s, cl) {
+			if !control.MatchString(m) {
+				n++
+			}
+		}
+		if len(symbols) != 10 || n != c.frames {
+			t.Errorf("%d frames of %d symbols, want %d", n, len(symbols), c.frames)
+		}
+	}
+}

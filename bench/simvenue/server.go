@@ -17,7 +17,9 @@
 //
 // Each recording is one feed, and so are all seeded markets of a venue together.
 // A feed starts when at least one connection is subscribed to one of its topics
-// and Quiet (100 ms) has passed since the last subscription to any of them. From
+// and Quiet (100 ms) has passed since the last subscription to any of them; 2 s
+// while a recording of another venue than Binance has a topic that nobody is
+// subscribed to, since clients subscribe at the pace that the venue lets. From
 // then on its clock is wall time times Speed; it does not wait for clients that
 // come back late, and what nobody is subscribed to is lost as in reality. With
 // Speed 0 there is no clock: frames go as fast as the sockets take them, and the

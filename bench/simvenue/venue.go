@@ -396,6 +396,19 @@ func (v *Venue) carriers(sym *symbol) []*Session {
 	return list
 }
 
+// incomplete tells whether a recording has a topic that nobody is subscribed to.
+// Binance's clients name theirs at once, in the URL.
+func (v *Venue) incomplete(src *source) bool {
+	for _, sym := range v.order {
+		for _, t := range sym.topics {
+			if v.proto.facts().inBand && src.world == nil && t.src == src && len(t.subs) == 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Strikes are the faults that have struck, in order.
 func (v *Venue) Strikes() []Strike { return append([]Strike{}, v.struck...) }
 
