@@ -24,6 +24,10 @@ func init() { register(binance{}) }
 // transport only: a flipped digit goes unseen, and levels outside the snapshot's
 // window are unknown until they change. Trades of a symbol are numbered without
 // holes. The quotes (bookTicker) carry ids with holes by design: no proof.
+//
+// So a message that is removed, cut short or out of order is seen by the next one of
+// its stream at the latest, and one that comes twice is known (package feed,
+// TestMutations, has the counts).
 type binance struct{}
 
 var binanceRules = Rules{
