@@ -5,7 +5,7 @@
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.7.0 -checks all,-ST1003,-ST1000
 GATE = go test -count=1 $(TESTFLAGS)
 
-.PHONY: help build demo capture test race soak bench gates fmt lint ci clean
+.PHONY: help build demo capture test race soak sim bench gates fmt lint ci clean
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -ts '|' 2>/dev/null || sed -n 's/^\([a-z]*\):.*## /  make \1: /p' $(MAKEFILE_LIST)
 
@@ -28,6 +28,9 @@ race: ## every test under the race detector
 soak: ## the agent killed 200 times under load; KILLS=n, SEED=n for the same moments again
 	DEEPTAPE_KILLS=$(or $(KILLS),200) DEEPTAPE_SEED=$(SEED) go test -count=1 -v -timeout=60m -run 'TestKilled$$' ./bench/endtoend
 
+sim: ## the whole agent on a simulated machine, in virtual time: SEED=n shows one run, RUNS=n makes many
+	DEEPTAPE_SIM_SEED=$(SEED) DEEPTAPE_SIM_RUNS=$(or $(RUNS),$(if $(SEED),,100)) GOGC=400 go test -count=1 -v $(TESTFLAGS) -run '^TestSim$$' ./bench/vsim
+
 bench: ## benchmarks, with allocations; BENCH=regexp picks some
 	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem ./...
 
@@ -41,6 +44,7 @@ fmt: ## gofmt everything
 lint: ## gofmt, vet with every build tag, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "not formatted (make fmt):"; gofmt -l .; exit 1; }
 	go vet -tags valgrind ./...
+	go vet -tags planted_ack,planted_chain ./ilp/deliver ./venues/feed
 	$(STATICCHECK) ./...
 
 ci: ## what .ci/run does

@@ -82,7 +82,7 @@ const impureByDesign = "hotpath/journal"
 
 // stepped packages run in virtual time as well: they start tasks and wait through a
 // task.Sched only.
-var stepped = []string{"ilp/deliver", "ilp/sender"}
+var stepped = []string{"ilp/deliver", "ilp/sender", "venues/session"}
 
 const maxFileLines = 600
 

@@ -36,7 +36,7 @@ func (s *Session) send() error {
 		}
 		line, text := s.sends[0].line, []byte(s.sends[0].text)
 		d := s.lines.side
-		if line != s.lines.line && (d == nil || len(d.texts) == cap(d.texts)) { // it has ended, or writes nothing
+		if line != s.lines.line && (d == nil || d.texts.full()) { // it has ended, or writes nothing
 			s.sends = slices.Delete(s.sends, 0, 1)
 			continue
 		}
@@ -45,7 +45,7 @@ func (s *Session) send() error {
 		}
 		s.sends = slices.Delete(s.sends, 0, 1)
 		if line != s.lines.line {
-			d.texts <- text // there is room: only the owner fills it
+			d.texts.put(text) // there is room: only the owner fills it
 			(*d.live.Load()).Interrupt()
 		} else if err := s.conn.WriteText(text); err != nil {
 			return nil // Read will say Closed

@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"sync"
-	"time"
 
 	"deeptape/venues/wire"
 )
@@ -13,9 +12,9 @@ import (
 // Conn is one WebSocket connection. One task owns it; only Interrupt is for any.
 // See wire.Conn, whose words these are; times are on the session's clock.
 type Conn interface {
-	// Read returns the next message, borrowed until the next Read, and its stamp;
+	// ReadBy returns the next message, borrowed until the next ReadBy, and its stamp;
 	// or why there is none.
-	Read(deadlineNs int64) (payload []byte, stampNs int64, outcome wire.ReadOutcome)
+	ReadBy(deadlineNs int64) (payload []byte, stampNs int64, outcome wire.ReadOutcome)
 	Interrupt()
 	WriteText(b []byte) error
 	Close(code uint16, reason string)
@@ -35,27 +34,9 @@ func DialWire(clock wire.Clock) func(ctx context.Context, url string) (Conn, err
 		if err != nil {
 			return nil, err
 		}
-		return &wireConn{Conn: conn, clock: clock}, nil
+		return conn, nil
 	}
 }
-
-// wireConn turns deadlines of our clock into those of the runtime's.
-type wireConn struct {
-	*wire.Conn
-	clock      wire.Clock
-	deadlineNs int64
-	deadline   time.Time // the same
-}
-
-// Read turns each deadline once: the same value need not arm the socket again.
-func (c *wireConn) Read(deadlineNs int64) (payload []byte, stampNs int64, outcome wire.ReadOutcome) {
-	if deadlineNs != c.deadlineNs {
-		c.deadlineNs, c.deadline = deadlineNs, time.Now().Add(time.Duration(deadlineNs-c.clock.NowNs()))
-	}
-	return c.Conn.Read(c.deadline)
-}
-
-func (c *wireConn) LastReadNs() int64 { return c.Counters.LastReadNs }
 
 // answer to a request for a snapshot.
 type answer struct {
@@ -64,6 +45,41 @@ type answer struct {
 	request    uint32
 	status     uint16
 	body       []byte
+}
+
+// outbox holds the commands that wait for the second line's reader to write them.
+type outbox struct {
+	mu    sync.Mutex
+	texts [][]byte
+}
+
+// put is false if there is no room: the reader writes nothing.
+func (o *outbox) put(text []byte) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.texts) >= sideTexts {
+		return false
+	}
+	o.texts = append(o.texts, text)
+	return true
+}
+
+// take returns the oldest text, or nil.
+func (o *outbox) take() []byte {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.texts) == 0 {
+		return nil
+	}
+	text := o.texts[0]
+	o.texts = o.texts[1:]
+	return text
+}
+
+func (o *outbox) full() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.texts) >= sideTexts
 }
 
 // inbox holds the answers until the owner takes them. An instrument has at most one

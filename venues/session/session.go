@@ -362,7 +362,7 @@ func (s *Session) serve(ctx context.Context, conn Conn) error {
 		if err := s.send(); err != nil {
 			return err
 		}
-		payload, stamp, outcome := conn.Read(s.deadline())
+		payload, stamp, outcome := conn.ReadBy(s.deadline())
 		var err error
 		switch outcome {
 		case wire.Message:

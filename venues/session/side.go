@@ -34,7 +34,7 @@ const (
 type side struct {
 	line    uint8
 	frames  *ring.Ring // 8 bytes stamp, then the message
-	texts   chan []byte
+	texts   outbox
 	up      atomic.Bool // it is connected
 	stopped atomic.Bool // the reader is to leave the socket to the owner
 	live    atomic.Pointer[Conn]
@@ -208,8 +208,8 @@ func (s *Session) takeOver() (Conn, error) {
 	}
 	l.nextSide = now + int64(l.backoff.Next())
 	l.line, l.since, l.planned = d.line, d.since, d.leaving
-	for len(d.texts) > 0 { // they are journalled; the reader has not written them
-		if err := d.conn.WriteText(<-d.texts); err != nil {
+	for text := d.texts.take(); text != nil; text = d.texts.take() { // they are journalled; the reader has not written them
+		if err := d.conn.WriteText(text); err != nil {
 			break // Read will say Closed
 		}
 	}
@@ -240,7 +240,7 @@ func (s *Session) dialSide(ctx context.Context) {
 		l.nextSide = now + min(waitNs, int64(time.Second))
 		return
 	}
-	d := &side{line: 1 - l.line, frames: ring.New(sideRingBytes, nil), texts: make(chan []byte, sideTexts)}
+	d := &side{line: 1 - l.line, frames: ring.New(sideRingBytes, nil)}
 	d.frames.SetOwnedCap(sideOwnedBytes)
 	ctx, d.cancel = context.WithCancel(ctx)
 	l.side = d
@@ -265,7 +265,7 @@ func (s *Session) readSide(ctx context.Context, d *side) {
 	upSince := s.clock.NowNs()
 	s.interrupt()
 	for !d.stopped.Load() {
-		payload, stamp, outcome := conn.Read(s.clock.NowNs() + tickNs)
+		payload, stamp, outcome := conn.ReadBy(s.clock.NowNs() + tickNs)
 		switch outcome {
 		case wire.Closed:
 			d.err = conn.Err()
@@ -276,8 +276,9 @@ func (s *Session) readSide(ctx context.Context, d *side) {
 			}
 			s.interrupt()
 		default:
-			for len(d.texts) > 0 && !d.stopped.Load() {
-				if conn.WriteText(<-d.texts) != nil {
+			for !d.stopped.Load() {
+				text := d.texts.take()
+				if text == nil || conn.WriteText(text) != nil {
 					break // Read will say Closed
 				}
 			}

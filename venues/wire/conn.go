@@ -86,6 +86,9 @@ type Conn struct {
 	armed   time.Time // the read deadline that the socket has, if isArmed
 	isArmed bool
 
+	deadlineNs int64 // of ReadBy
+	deadline   time.Time
+
 	// See Interrupt.
 	interrupted atomic.Bool
 
@@ -151,6 +154,18 @@ func (c *Conn) Read(deadline time.Time) (payload []byte, stampNs int64, outcome 
 		}
 	}
 }
+
+// ReadBy is Read with a deadline on the connection's own clock, ns. The same deadline
+// given again does not arm the socket again.
+func (c *Conn) ReadBy(deadlineNs int64) (payload []byte, stampNs int64, outcome ReadOutcome) {
+	if deadlineNs != c.deadlineNs {
+		c.deadlineNs, c.deadline = deadlineNs, time.Now().Add(time.Duration(deadlineNs-c.clock.NowNs()))
+	}
+	return c.Read(c.deadline)
+}
+
+// LastReadNs is the stamp of the last read that brought bytes, 0 for none. The owner's.
+func (c *Conn) LastReadNs() int64 { return c.Counters.LastReadNs }
 
 // Interrupt makes a Read that waits, or else the next one, return Interrupted soon.
 // Any goroutine may call it; calls that are not yet seen by Read count as one.

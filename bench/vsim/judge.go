@@ -1,0 +1,195 @@
+package vsim
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"deeptape/hotpath/event"
+	"deeptape/hotpath/journal"
+	"deeptape/ilp/line"
+	"deeptape/venues/feed"
+)
+
+// The judge holds what the database has against the journal and against the truth.
+//
+//	promises 1, 2, 3: the rows in the database are those that the journal derives,
+//	    each once and digit for digit: none that is in no journal, none missing
+//	promise 4: the ledger balances (looked at every second of a run)
+//	promise 5: coverage parts all time, and where it says verified, the record is
+//	    the market's true history
+func (r *run) judge() error {
+	derived, err := r.derive()
+	if err != nil {
+		return err
+	}
+	if err := r.compare(derived); err != nil {
+		return err
+	}
+	for _, sh := range r.venue.history.symbols {
+		t := &truth{run: r, sh: sh, records: derived.records[sh.name], coverage: map[event.Stream][]event.Coverage{}}
+		for _, k := range slices.SortedFunc(maps.Keys(r.db.coverage), byTime) {
+			if k.symbol == sh.name {
+				t.coverage[k.stream] = append(t.coverage[k.stream], r.db.coverage[k].c)
+			}
+		}
+		if err := t.judge(); err != nil {
+			return fmt.Errorf("promise 5: %s: %w", sh.name, err)
+		}
+	}
+	return nil
+}
+
+// derivation is what the whole journal gives.
+type derivation struct {
+	records  map[string][][]byte // by symbol, without coverage and instruments
+	rows     map[rowKey]string
+	coverage map[coverageKey]event.Coverage
+}
+
+// inputs reads past damage, which only a power loss may leave.
+type inputs struct {
+	r      *journal.Reader
+	damage *[]string
+}
+
+func (i inputs) Next() (event.Input, error) {
+	for {
+		in, err := i.r.Next()
+		var damage *journal.DamageError
+		if !errors.As(err, &damage) {
+			return in, err
+		}
+		*i.damage = append(*i.damage, damage.Error())
+	}
+}
+
+func (r *run) derive() (*derivation, error) {
+	d := &derivation{map[string][][]byte{}, map[rowKey]string{}, map[coverageKey]event.Coverage{}}
+	var damage []string
+	reader := journal.NewReader(r.disk.whole(), journalDir, journal.Position{})
+	defer reader.Close()
+	from := feed.NewDerivation(inputs{reader, &damage})
+	type known struct {
+		name string
+		inst *line.Inst
+	}
+	insts := map[[2]uint32]known{}
+	for {
+		rec, feedID, err := from.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("promise 2: %w", err)
+		}
+		var h event.Head
+		h.Get(rec)
+		inst := insts[[2]uint32{uint32(feedID), h.Inst}]
+		var body []byte
+		switch h.Kind {
+		case event.RowInst:
+			in, err := event.InstrumentOf(rec)
+			if err != nil {
+				return nil, err
+			}
+			l, err := line.NewInst(in.Venue, in.Symbol)
+			if err != nil {
+				return nil, err
+			}
+			insts[[2]uint32{uint32(feedID), h.Inst}] = known{in.Symbol, l}
+			text, _ := json.Marshal(in)
+			d.rows[rowKey{"instruments", in.Symbol, h.Ts}] = string(text) + "\n"
+			continue
+		case event.RowCoverage:
+			c := event.GetCoverage(rec)
+			c.Detail = bytes.Clone(c.Detail)
+			d.coverage[coverageKey{inst.name, c.Stream, c.Ts}] = c
+			continue
+		case event.RowBook:
+			body, _ = line.AppendBook(nil, inst.inst, rec)
+		case event.RowTop:
+			body, _ = line.AppendTop(nil, inst.inst, rec)
+		case event.RowQuote:
+			body, _ = line.AppendQuote(nil, inst.inst, rec)
+		case event.RowDepth:
+			body, _ = line.AppendDepth(nil, inst.inst, rec)
+		case event.RowTrade:
+			body, _ = line.AppendTrade(nil, inst.inst, rec)
+		default:
+			continue
+		}
+		d.records[inst.name] = append(d.records[inst.name], bytes.Clone(rec))
+		if err := eachRow(body, func(key rowKey, text string) error {
+			if _, twice := d.rows[key]; twice {
+				return fmt.Errorf("promise 3: two derived rows of %s %s at %d", key.table, key.symbol, key.ts)
+			}
+			d.rows[key] = text
+			return nil
+		}); err != nil {
+			return nil, err
+		}
+	}
+	r.stats.Rows = len(d.rows)
+	if len(damage) > 0 && r.stats.Kills == 0 && !r.disk.faulty {
+		return nil, fmt.Errorf("promise 1: the journal is damaged, and nothing has damaged it: %s", strings.Join(damage, "; "))
+	}
+	return d, nil
+}
+
+// compare holds the rows of the database against those of the journal.
+func (r *run) compare(d *derivation) error {
+	r.stats.Again, r.stats.Batches = r.db.again, r.db.posts
+	var extra, missing, other []string
+	for k, text := range r.db.rows {
+		want, ok := d.rows[k]
+		switch {
+		case !ok && !r.wasCut(k.ts):
+			extra = append(extra, fmt.Sprintf("%s %s at %d: %s", k.table, k.symbol, k.ts, text))
+		case ok && want != text:
+			other = append(other, fmt.Sprintf("%s %s at %d: %sderived: %s", k.table, k.symbol, k.ts, text, want))
+		}
+	}
+	for k, text := range d.rows {
+		if _, ok := r.db.rows[k]; !ok {
+			missing = append(missing, fmt.Sprintf("%s %s at %d: %s", k.table, k.symbol, k.ts, text))
+		}
+	}
+	for k, c := range d.coverage {
+		got, ok := r.db.coverage[k]
+		if !ok {
+			missing = append(missing, fmt.Sprintf("coverage %s %s at %d", k.symbol, k.stream, k.ts))
+		} else if show(&got.c) != show(&c) {
+			other = append(other, fmt.Sprintf("coverage %s: %s, derived %s", k.symbol, show(&got.c), show(&c)))
+		}
+	}
+	for k, row := range r.db.coverage {
+		if _, ok := d.coverage[k]; !ok && !r.wasCut(k.ts) {
+			extra = append(extra, fmt.Sprintf("coverage %s: %s", k.symbol, show(&row.c)))
+		}
+	}
+	for what, list := range map[string][]string{
+		"promise 1: rows in the database that are in no journal":         extra,
+		"promise 3: rows of the journal that are not in the database":    missing,
+		"promise 2: rows in the database that differ from the journal's": other,
+	} {
+		if len(list) > 0 {
+			slices.Sort(list)
+			return fmt.Errorf("%s: %d, e.g. %s", what, len(list), list[0])
+		}
+	}
+	return nil
+}
+
+func (r *run) wasCut(ts int64) bool {
+	return slices.ContainsFunc(r.cuts, func(c cut) bool { return c.from <= ts && ts <= c.to })
+}
+
+func show(c *event.Coverage) string {
+	return fmt.Sprintf("%s %d..%d %s proof %s cause %q ids %d..%d, %d messages %s", c.Stream, c.Ts, c.TsEnd, c.State, c.Proof, c.Cause, c.SeqFirst, c.SeqLast, c.Messages, c.Detail)
+}

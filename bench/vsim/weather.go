@@ -1,0 +1,108 @@
+package vsim
+
+import (
+	"fmt"
+	"time"
+
+	"deeptape/ilp/line"
+)
+
+// weather draws the faults of a run: which kinds there are, how often each strikes,
+// and when the rare ones do.
+func (r *run) weather(faulty time.Duration) {
+	m := r.m
+	rate := func(chance, most int) int { // thousandths
+		if !m.chance(chance) {
+			return 0
+		}
+		return 1 + m.rng.IntN(most)
+	}
+	r.venue.faults = venueFaults{
+		drop: rate(300, 30), double: rate(300, 50), cut: rate(200, 10), garble: rate(200, 10), lag: rate(200, 10),
+		disconnect: rate(300, 5), halfOpen: rate(150, 2), refuse: rate(250, 500), shutdown: rate(150, 2),
+		stale: rate(250, 600), cacheFor: rate(200, 600), empty: rate(200, 300), slow: rate(250, 600),
+		limit: rate(250, 400), ban: rate(150, 100), broken: rate(200, 300), silent: rate(150, 100),
+	}
+	r.db.faults = dbFaults{
+		slow: rate(250, 100), failed: rate(250, 300), readOnly: rate(150, 100),
+		lostBefore: rate(250, 200), lostAfter: rate(300, 300), full: rate(150, 100),
+	}
+	r.disk.slow, r.disk.fail = rate(250, 50), rate(150, 20)
+	m.say("run", "faults of the venue %+v, of QuestDB %+v, of the disk: slow %d fail %d", r.venue.faults, r.db.faults, r.disk.slow, r.disk.fail)
+
+	// often strikes at random times, so many times at most.
+	often := func(chance, most int, strike func()) {
+		if !m.chance(chance) {
+			return
+		}
+		for range 1 + m.rng.IntN(most) {
+			m.after(m.between(0, faulty), func() {
+				if !r.calm {
+					strike()
+				}
+			})
+		}
+	}
+	often(500, 4, func() { r.die(false) })
+	often(60, 2, func() { r.die(true) })
+	often(250, 3, func() {
+		if !r.life.p.dead && !r.life.ended {
+			r.stats.Stops++
+			m.say("operator", "stops the agent")
+			r.life.stopped = true
+			r.life.cancel()
+		}
+	})
+	often(200, 3, func() { // the wall clock is put right, or wrong: the next life sees it
+		r.aheadNs += int64(m.between(-20*time.Second, 20*time.Second))
+		m.say("machine", "the wall clock steps: it is %s ahead now", time.Duration(r.aheadNs))
+	})
+	often(200, 3, func() { // nothing runs: a suspended machine
+		d := m.between(10*time.Millisecond, 20*time.Second)
+		m.say("machine", "stands still for %s", d)
+		m.pauses = m.nowNs + int64(d)
+	})
+	often(300, 3, func() {
+		m.say("questdb", "is down")
+		r.db.up = false
+		m.after(m.between(0, 30*time.Second), func() { r.db.up = true; m.say("questdb", "is up") })
+	})
+	often(200, 2, func() {
+		r.db.suspend(bulkTables[m.rng.IntN(len(bulkTables))])
+		m.after(m.between(0, 30*time.Second), r.db.resume)
+	})
+	often(200, 2, func() {
+		m.say("venue", "is away")
+		r.venue.online = false
+		for len(r.venue.conns) > 0 {
+			r.venue.conns[0].end(fmt.Errorf("the venue goes away"), true)
+		}
+		m.after(m.between(0, 30*time.Second), func() { r.venue.online = true; m.say("venue", "is back") })
+	})
+	often(150, 2, func() {
+		m.say("disk", "is full")
+		r.disk.room = m.rng.Int64N(4 << 10)
+		m.after(m.between(0, 20*time.Second), func() { r.disk.room, r.disk.troubledNs = roomy, m.nowNs; m.say("disk", "has room") })
+	})
+	often(150, 2, func() {
+		m.say("disk", "refuses")
+		r.disk.refusing = true
+		m.after(m.between(0, 15*time.Second), func() { r.disk.refusing, r.disk.troubledNs = false, m.nowNs; m.say("disk", "works") })
+	})
+}
+
+var bulkTables = []string{line.TableBook, line.TableTop, line.TableQuotes, line.TableTrades, line.TableDepth, "coverage", "instruments"}
+
+// peace ends all faults.
+func (r *run) peace() {
+	r.calm = true
+	r.m.say("run", "peace")
+	r.venue.faults, r.db.faults = venueFaults{}, dbFaults{}
+	r.venue.online, r.db.up = true, true
+	clear(r.venue.cached)
+	r.db.resume()
+	r.disk.slow, r.disk.fail, r.disk.refusing, r.disk.room = 0, 0, false, roomy
+	if r.life.ended || r.life.p.dead {
+		r.boot()
+	}
+}
