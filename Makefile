@@ -29,7 +29,7 @@ soak: ## the agent killed 200 times under load; KILLS=n, SEED=n for the same mom
 	DEEPTAPE_KILLS=$(or $(KILLS),200) DEEPTAPE_SEED=$(SEED) go test -count=1 -v -timeout=60m -run 'TestKilled$$' ./bench/endtoend
 
 sim: ## the whole agent on a simulated machine, in virtual time: SEED=n shows one run, RUNS=n makes many
-	DEEPTAPE_SIM_SEED=$(SEED) DEEPTAPE_SIM_RUNS=$(or $(RUNS),$(if $(SEED),,100)) GOGC=400 go test -count=1 -v $(TESTFLAGS) -run '^TestSim$$' ./bench/vsim
+	DEEPTAPE_SIM_SEED=$(or $(SEED),$(shell date +%s)000) DEEPTAPE_SIM_RUNS=$(or $(RUNS),$(if $(SEED),,100)) GOGC=400 go test -count=1 -v $(TESTFLAGS) -run '^TestSim$$' ./bench/vsim
 
 bench: ## benchmarks, with allocations; BENCH=regexp picks some
 	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem ./...

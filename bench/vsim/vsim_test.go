@@ -58,7 +58,8 @@ func many(first, runs uint64) (failed *Result, sum Stats) {
 }
 
 // TestSim: DEEPTAPE_SIM_SEED runs one seed and prints its trace, DEEPTAPE_SIM_RUNS so
-// many from a random one on; `make sim` says it shorter.
+// many from it on. Without a seed it begins at 1, so that a change of the code is judged
+// and not luck; `make sim RUNS=n` begins anywhere.
 func TestSim(t *testing.T) {
 	if os.Getenv("DEEPTAPE_SIM_SEED") != "" && os.Getenv("DEEPTAPE_SIM_RUNS") == "" {
 		r := Run(number(t, "DEEPTAPE_SIM_SEED", 0), true)
@@ -74,7 +75,7 @@ func TestSim(t *testing.T) {
 		otherwise = 15
 	}
 	runs := number(t, "DEEPTAPE_SIM_RUNS", otherwise)
-	first := number(t, "DEEPTAPE_SIM_SEED", rand.Uint64N(1e15))
+	first := number(t, "DEEPTAPE_SIM_SEED", 1)
 	start := time.Now()
 	failed, sum := many(first, runs)
 	t.Logf("seeds %d to %d in %s: %s", first, first+runs-1, time.Since(start).Round(time.Millisecond), sum)
