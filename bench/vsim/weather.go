@@ -101,7 +101,7 @@ func (r *run) peace() {
 	r.venue.online, r.db.up = true, true
 	clear(r.venue.cached)
 	r.db.resume()
-	r.disk.slow, r.disk.fail, r.disk.refusing, r.disk.room = 0, 0, false, roomy
+	r.disk.slow, r.disk.fail, r.disk.refusing, r.disk.room, r.disk.troubledNs = 0, 0, false, roomy, r.m.nowNs
 	if r.life.ended || r.life.p.dead {
 		r.boot()
 	}
