@@ -34,8 +34,9 @@ var binanceRules = Rules{
 	Name: "binance", Market: "spot",
 	Continuity: RangeChain, Proof: event.ProofChain,
 	RestSnapshot: true, TradesCount: true, QuoteStream: true,
-	SilenceNs: 30e9, // longest healthy silence in the recordings: 10.5 s
-	WSURL:     "wss://stream.binance.com:9443", RestURL: "https://api.binance.com",
+	SilenceNs:     30e9, // longest healthy silence in the recordings: 10.5 s
+	TradingStatus: "TRADING",
+	WSURL:         "wss://stream.binance.com:9443", RestURL: "https://api.binance.com",
 	Depth: 5000, Depths: []int{5, 10, 20, 50, 100, 500, 1000, 5000},
 
 	StreamsPerConn:    1024,

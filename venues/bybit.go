@@ -44,9 +44,10 @@ func bybitRules(name, market string) Rules {
 	return Rules{
 		Name: name, Market: market,
 		Continuity: UpdateID, Proof: event.ProofChain,
-		QuoteStream: true,
-		SilenceNs:   30e9, // BTCUSDT never pauses for more than 0.2 s in the recordings; a quieter symbol may
-		WSURL:       "wss://stream.bybit.com/v5/public/" + market, RestURL: "https://api.bybit.com",
+		QuoteStream:   true,
+		SilenceNs:     30e9, // BTCUSDT never pauses for more than 0.2 s in the recordings; a quieter symbol may
+		TradingStatus: "Trading",
+		WSURL:         "wss://stream.bybit.com/v5/public/" + market, RestURL: "https://api.bybit.com",
 		Depth: 200, Depths: []int{50, 200, 1000},
 
 		PingEveryNs: 20e9,

@@ -39,9 +39,10 @@ type coinbase struct{}
 var coinbaseRules = Rules{
 	Name: "coinbase", Market: "spot",
 	Continuity: ConnCounter, Proof: event.ProofConnectionSeq,
-	TradesCount: true,
-	SilenceNs:   12.5e9, // longest healthy silence in the recordings: 4.15 s (NU-GBP)
-	WSURL:       "wss://advanced-trade-ws.coinbase.com", RestURL: "https://api.coinbase.com",
+	TradesCount:   true,
+	SilenceNs:     12.5e9, // longest healthy silence in the recordings: 4.15 s (NU-GBP)
+	TradingStatus: "online",
+	WSURL:         "wss://advanced-trade-ws.coinbase.com", RestURL: "https://api.coinbase.com",
 
 	InstrumentsPerConn: 4,
 	StreamsPerConn:     9, // two each, and the heartbeats

@@ -46,8 +46,9 @@ var krakenRules = Rules{
 	Name: "kraken", Market: "spot",
 	Continuity: ChecksumOnly, Proof: event.ProofCRC,
 	Truncate: true, ChecksumTop: 10, TradesCount: true,
-	SilenceNs: 27e9, // longest healthy silence in the recordings: 9 s (MINA/GBP)
-	WSURL:     "wss://ws.kraken.com/v2", RestURL: "https://api.kraken.com",
+	SilenceNs:     27e9, // longest healthy silence in the recordings: 9 s (MINA/GBP)
+	TradingStatus: "online",
+	WSURL:         "wss://ws.kraken.com/v2", RestURL: "https://api.kraken.com",
 	Depth: 1000, Depths: []int{10, 25, 100, 500, 1000},
 
 	InstrumentsPerConn: 25, // no documented limit; a busy book of 1000 brings 50 messages a second

@@ -43,8 +43,9 @@ var okxRules = Rules{
 	Name: "okx", Market: "spot",
 	Continuity: PrevLink, Proof: event.ProofChain,
 	ChecksumTop: 25, TradesCount: true, TradesJoined: true, QuoteStream: true,
-	SilenceNs: 180e9,                                                           // the documented keepalive of an idle book comes after 60 s; the recordings pause for 0.4 s
-	WSURL:     "wss://ws.okx.com/ws/v5/public", RestURL: "https://www.okx.com", // port 8443 is retired
+	SilenceNs:     180e9, // the documented keepalive of an idle book comes after 60 s; the recordings pause for 0.4 s
+	TradingStatus: "live",
+	WSURL:         "wss://ws.okx.com/ws/v5/public", RestURL: "https://www.okx.com", // port 8443 is retired
 
 	PingEveryNs: 20e9, // the venue cuts after 30 s without a word
 

@@ -130,6 +130,8 @@ type Rules struct {
 	// take before it is subscribed again; later ones get longer. 0: ten seconds.
 	SnapshotPatienceNs int64
 
+	TradingStatus string // what its metadata calls a symbol that trades: Instrument.Status
+
 	WSURL, RestURL string // defaults
 	Depth          int    // default; 0: the venue has no choice
 	Depths         []int  // those that the venue's sheet lists

@@ -38,8 +38,17 @@ import (
 	"deeptape/venues/wire"
 )
 
-// instrumentsPerFeed bounds what one connection and one goroutine carry.
-const instrumentsPerFeed = 50
+// mostPerFeed bounds what one connection and one goroutine carry.
+const mostPerFeed = 50
+
+// instrumentsPerFeed is how many instruments of a venue share a connection: no more
+// than the venue lets, or than its proof makes wise.
+func instrumentsPerFeed(rules *venues.Rules) int {
+	if n := rules.InstrumentsPerConn; n > 0 {
+		return min(n, mostPerFeed)
+	}
+	return mostPerFeed
+}
 
 // laneOptions are the sizes of a lane's rings: together some 10 MiB a feed, a few
 // seconds of a busy one, unless they are configured.
@@ -203,7 +212,7 @@ func (a *Agent) plan(ctx context.Context) error {
 		insts, weight := a.instruments(ctx, venue, vc, rest)
 		budgets := session.NewBudgets(rules.ConnectsPerWindow, time.Duration(rules.ConnectWindowNs), weight)
 		for len(insts) > 0 {
-			n := min(len(insts), instrumentsPerFeed)
+			n := min(len(insts), instrumentsPerFeed(rules))
 			number := uint16(len(a.lanes))
 			pos := a.pastRuns.pos[number]
 			cfg := feed.Config{
@@ -290,7 +299,7 @@ func (a *Agent) instruments(ctx context.Context, venue venues.Venue, vc config.V
 				a.log.Warn("the venue does not list this symbol; it is subscribed all the same", "venue", rules.Name, "symbol", s)
 			}
 		}
-		if inst.Status != "" && inst.Status != "TRADING" {
+		if inst.Status != "" && inst.Status != rules.TradingStatus {
 			a.log.Warn("the symbol is not trading", "venue", rules.Name, "symbol", s, "status", inst.Status)
 		}
 		insts = append(insts, inst)

@@ -30,13 +30,13 @@ func Plan(cfg config.Config) error {
 		vc, rules := cfg.Venues[name], venue.Rules()
 		n := len(vc.Symbols)
 		total += n
-		streams := 2
+		streams, each := 2, instrumentsPerFeed(rules)
 		if cfg.Quotes && rules.QuoteStream {
 			streams = 3
 		}
 		weight := venue.SnapshotRequest("X", vc.Depth).Weight
 		minutes := float64(n*weight) / float64(rules.RestWeightPerMinute)
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%s\t%d\n", name, n, (n+instrumentsPerFeed-1)/instrumentsPerFeed, n*streams,
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%s\t%d\n", name, n, (n+each-1)/each, n*streams,
 			weight, time.Duration(minutes*float64(time.Minute)).Round(time.Second), rules.RestWeightPerMinute)
 	}
 	if err := w.Flush(); err != nil {
