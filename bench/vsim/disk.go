@@ -57,6 +57,7 @@ func (d *disk) powerLoss() (lostBytes int) {
 	for _, name := range slices.Sorted(maps.Keys(d.names)) {
 		f := d.names[name]
 		if d.platter[name] != f && d.m.chance(500) {
+			d.m.say("disk", "%s is gone, %d bytes", name, len(f.data))
 			lostBytes += len(f.data)
 			continue
 		}
@@ -70,6 +71,7 @@ func (d *disk) powerLoss() (lostBytes int) {
 				}
 			}
 			data = append(data, extra...)
+			d.m.say("disk", "%s: %d of %d bytes are left", name, len(data), len(f.data))
 			lostBytes += more
 		}
 		after[name] = &inode{data: data, synced: slices.Clone(data)}
@@ -212,6 +214,7 @@ func (f *file) Write(b []byte) (int, error) {
 		return done, syscall.ENOSPC
 	}
 	if err := f.d.refuse(); err != nil {
+		f.d.unsynced = append(f.d.unsynced, [2]int64{f.d.syncNs, f.d.m.nowNs}) // the writer leaves the file
 		return done, err
 	}
 	rest := b[len(first):]

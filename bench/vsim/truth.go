@@ -80,7 +80,7 @@ func (t *truth) parts() error {
 				return fmt.Errorf("%s ends before it begins", show(c))
 			}
 			if i > 0 && list[i-1].TsEnd+1 != c.Ts {
-				if t.run.wasCut(c.Ts) || t.run.wasCut(list[i-1].TsEnd) {
+				if t.touchesCut(c) || t.touchesCut(&list[i-1]) {
 					continue // the journal does not know what the database does
 				}
 				return fmt.Errorf("%s does not begin where this ends: %s", show(c), show(&list[i-1]))
