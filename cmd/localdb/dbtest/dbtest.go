@@ -91,12 +91,14 @@ func guardedDir() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// The pid file is read at the end: it names the server of that moment.
+	// The pid file is read at the end: it names the server of that moment. The
+	// directory may be a small disk that a test has mounted.
 	const script = `cat
 if read -r pid rest <"$0/questdb.pid"; then
 	kill -9 "$pid"
 	while kill -0 "$pid"; do sleep 0.05; done
 fi
+umount -l "$0"
 rm -rf "$0"`
 	cmd := exec.Command("sh", "-c", script, dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C is for the tests
