@@ -207,8 +207,8 @@ func (m *Machine) adopt(in *event.Input) error {
 		inst.streams = kept[i].streams
 		for s, iv := range believed {
 			if iv.state != event.StateGap {
+				// The next row may have the same instant: it has the ts that it had.
 				m.openInterval(inst, event.Stream(s), iv.state, iv.proof, iv.cause, m.nextTs(inst))
-				inst.lastTs = inst.streams[s].ts
 			}
 		}
 	}
