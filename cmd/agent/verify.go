@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"slices"
@@ -28,17 +29,28 @@ func Verify(ctx context.Context, cfg config.Config, withJournal bool, from, to i
 	if len(cfg.VenueNames()) > 0 {
 		opt.Want = func(venue, symbol string) bool { return slices.Contains(cfg.Venues[venue].Symbols, symbol) }
 	}
+	if withJournal {
+		r, in, err := openJournal(cfg.Journal.Dir, log)
+		if err != nil {
+			return nil, err
+		}
+		opt.Lost, err = lostParts(in)
+		r.Close()
+		if err != nil {
+			return nil, fmt.Errorf("cannot find what the journal has lost: %w", err)
+		}
+	}
 	report, err := verify.Database(ctx, db, opt, progress)
 	if err != nil || !withJournal {
 		return report, err
 	}
 	derive := func(want func(venue, symbol string) bool, emit func(inst event.Instrument, rec []byte) error) error {
-		r, in, err := openJournal(cfg.Journal.Dir, log)
+		r, _, err := openJournal(cfg.Journal.Dir, nil)
 		if err != nil {
 			return err
 		}
 		defer r.Close()
-		return deriveAll(feed.NewDerivation(in), want, emit)
+		return deriveAll(feed.NewDerivation(inputs{r, nil}), want, emit)
 	}
 	against, err := verify.Journal(ctx, db, opt, derive, progress)
 	if err != nil {

@@ -14,6 +14,7 @@ func checkSymbol(ctx context.Context, db *exporter, opt *Options, k key, covered
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the fetches that nobody waits for
 	rep := newSymbolReport(k)
+	rep.lost = opt.lostOf(k)
 	for s := range event.NumStreams {
 		rep.Streams = append(rep.Streams, &StreamReport{Stream: s.String()})
 	}
@@ -139,7 +140,7 @@ func summarize(rep *SymbolReport, opt *Options, streams [event.NumStreams]*strea
 		rep.proven("book_delta: %d messages whole from FIRST to LAST, %d links of their ids, %d snapshots, %d keyframes equal to the rebuilt book",
 			book.messages, book.links, book.snapshots, book.keyframesEqual)
 		complete := ""
-		if rep.listed[tableTop] == 0 {
+		if rep.listed[tableTop] == 0 && len(rep.Unproven) == 0 {
 			complete = "; no row is missing, none is surplus"
 		}
 		rep.proven("book_top: %d rows equal to the rebuilt book's first %d levels, and %d rows of nulls at the start of gaps%s", book.topsEqual, book.n, book.nulls, complete)

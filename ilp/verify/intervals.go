@@ -247,9 +247,12 @@ func (c *streamCheck) close() {
 		c.rep.partial[c.stream]++
 		return
 	}
-	found := c.rep.FoundTotal
+	found, at := c.rep.FoundTotal+len(c.rep.Unproven), iv.ts
+	if lostAt(c.rep.lost, iv.end) != nil {
+		at = iv.end // it speaks of rows that may never have been sent
+	}
 	if c.messages != iv.messages {
-		c.rep.find(tableCoverage, iv.ts, "%s: %s speaks of %d messages, the table %s holds %d", name, iv, iv.messages, c.table, c.messages)
+		c.rep.find(tableCoverage, at, "%s: %s speaks of %d messages, the table %s holds %d", name, iv, iv.messages, c.table, c.messages)
 	}
 	if iv.state != stateVerified {
 		return
@@ -257,17 +260,17 @@ func (c *streamCheck) close() {
 	switch c.lastTs {
 	case iv.end:
 	case event.Null:
-		c.rep.find(tableCoverage, iv.ts, "%s: %s holds no row of %s", name, iv, c.table)
+		c.rep.find(tableCoverage, at, "%s: %s holds no row of %s", name, iv, c.table)
 	default:
-		c.rep.find(tableCoverage, iv.ts, "%s: %s ends where there is no last row in %s, which has its last one at %s", name, iv, c.table, stamp(c.lastTs))
+		c.rep.find(tableCoverage, at, "%s: %s ends where there is no last row in %s, which has its last one at %s", name, iv, c.table, stamp(c.lastTs))
 	}
 	// Of trades that are not counted by the venue no number is known.
 	if (iv.proof == proofTradeID || c.stream != event.StreamTrades) &&
 		(c.seqFirst != iv.seqFirst || c.seqLast != iv.seqLast) {
-		c.rep.find(tableCoverage, iv.ts, "%s: %s goes from id %s to %s, the rows in %s from %s to %s", name, iv,
+		c.rep.find(tableCoverage, at, "%s: %s goes from id %s to %s, the rows in %s from %s to %s", name, iv,
 			number(iv.seqFirst), number(iv.seqLast), c.table, number(c.seqFirst), number(c.seqLast))
 	}
-	if found == c.rep.FoundTotal {
+	if found == c.rep.FoundTotal+len(c.rep.Unproven) {
 		c.rep.stream(c.stream).Matched++
 	}
 }

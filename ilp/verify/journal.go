@@ -141,6 +141,9 @@ type journalSymbol struct {
 	wanted      topRow // memory for the one that is compared
 	wantedDepth depthRow
 
+	lost []*lost // times whose inputs the journal has lost
+	recv int64   // stamp of the record that is compared
+
 	covered covers
 	expect  [event.NumStreams]map[int64]*expectedInterval
 }
@@ -153,7 +156,7 @@ type expectedInterval struct {
 }
 
 func newJournalSymbol(ctx context.Context, db *exporter, opt *Options, k key, covered *covers) (*journalSymbol, error) {
-	s := &journalSymbol{k: k, rep: newSymbolReport(k), opt: opt, first: math.MaxInt64, firstRow: math.MaxInt64, last: math.MinInt64, empty: true}
+	s := &journalSymbol{k: k, rep: newSymbolReport(k), opt: opt, first: math.MaxInt64, firstRow: math.MaxInt64, last: math.MinInt64, empty: true, lost: opt.lostOf(k)}
 	if covered != nil {
 		s.covered = *covered
 	}
@@ -193,10 +196,15 @@ func halfPager[T any](ctx context.Context, db *exporter, s *shape[T], k key, fro
 
 // take compares the rows of one record.
 func (s *journalSymbol) take(h *event.Head, rec []byte) error {
-	s.first, s.last = min(s.first, h.TsRecv), max(s.last, h.TsRecv)
+	s.first, s.last, s.recv = min(s.first, h.TsRecv), max(s.last, h.TsRecv), h.TsRecv
 	switch h.Kind {
 	case event.RowBook, event.RowTop, event.RowDepth, event.RowQuote, event.RowTrade:
 		s.firstRow = min(s.firstRow, h.Ts)
+		last := h.Ts
+		if h.Kind == event.RowBook {
+			last += int64(max(1, event.Levels(rec))) - 1
+		}
+		s.learn(h.TsRecv, last)
 	}
 	switch h.Kind {
 	case event.RowBook:
@@ -294,14 +302,21 @@ func (s *journalSymbol) finishCoverage(stream event.Stream) {
 		switch {
 		case got == nil && (s.empty || len(stored) > 0 && ts > s.dbEnd[stream]):
 			pending++
+		case got == nil && s.splitByLoss(stored, &e.interval) != nil:
+			s.rep.unproven(tableCoverage, s.splitByLoss(stored, &e.interval))
 		case got == nil:
 			s.rep.find(tableCoverage, ts, "%s: the interval is missing; the journal has %s", stream, &e.interval)
 		case *got == e.interval:
 			equal++
+			if l := s.endsInLost(got); l != nil {
+				s.rep.unproven(tableCoverage, l)
+			}
 		case e.matched && got.ts == stored[len(stored)-1].ts:
 			behind++ // it was right a while ago and nothing newer is there
 		case ts == newest && got.end > s.last:
 			after++
+		case s.grownInLost(&e.interval, got) != nil:
+			s.rep.unproven(tableCoverage, s.grownInLost(&e.interval, got))
 		default:
 			s.rep.find(tableCoverage, ts, "%s: %s", stream, differInterval(&e.interval, got))
 		}
@@ -314,6 +329,8 @@ func (s *journalSymbol) finishCoverage(stream event.Stream) {
 			before++
 		case iv.ts > s.last, iv.ts > newest && iv.end > s.last:
 			after++ // a gap starts where the last message was, and is known only later
+		case s.begunInLost(s.expect[stream], iv) != nil:
+			s.rep.unproven(tableCoverage, s.begunInLost(s.expect[stream], iv))
 		default:
 			s.rep.find(tableCoverage, iv.ts, "%s: the interval is surplus: the journal makes none that starts here", stream)
 		}
@@ -358,6 +375,7 @@ func (a *against[T]) take(want *T) error {
 		a.s.rep.find(table, ts, "the journal makes this row after one of %s: it cannot be compared", stamp(a.lastTs))
 		return nil
 	}
+	prev := a.lastTs
 	a.lastTs = ts
 	a.derived++
 	a.s.derived = true
@@ -368,20 +386,23 @@ func (a *against[T]) take(want *T) error {
 		}
 		switch {
 		case got != nil && a.rows.shape.ts(got) < ts:
-			a.surplus(got)
+			a.surplus(got, prev, ts)
 			a.rows.pop()
 			continue
 		case got != nil && a.rows.shape.ts(got) == ts:
-			if what := a.differ(want, got); what != "" {
-				a.s.rep.find(table, ts, "%s", what)
-			} else {
+			if what := a.differ(want, got); what == "" {
 				a.equal++
+			} else if l := a.s.madeInLost(); l != nil {
+				a.s.rep.unproven(table, l)
+			} else {
+				a.s.rep.find(table, ts, "%s", what)
 			}
 			a.rows.pop()
 		case ts > a.s.dbEnd[a.stream]:
 			if a.pending++; a.pending == 1 {
 				a.pendingTs = ts
 			}
+		case a.s.madeInLost() != nil: // the whole did not make it
 		default:
 			a.s.rep.find(table, ts, "the row is missing; the journal has %s", a.show(want))
 		}
@@ -389,7 +410,8 @@ func (a *against[T]) take(want *T) error {
 	}
 }
 
-func (a *against[T]) surplus(got *T) {
+// surplus takes a stored row between two derived ones.
+func (a *against[T]) surplus(got *T, prev, next int64) {
 	ts := a.rows.shape.ts(got)
 	// A row that would have fallen behind another was moved behind it: it may be
 	// later than the first stamp of a journal whose beginning is gone, but not than
@@ -397,6 +419,10 @@ func (a *against[T]) surplus(got *T) {
 	if ts < a.s.first || ts < a.s.firstRow && a.s.firstRow != math.MaxInt64 {
 		a.before++
 		a.beforeTs = ts
+		return
+	}
+	if l := a.s.lostBefore(got, ts, prev, next); l != nil {
+		a.s.rep.unproven(a.rows.shape.table, l)
 		return
 	}
 	a.s.rep.find(a.rows.shape.table, ts, "the row is surplus: %s, the journal makes none with this ts", a.show(got))
@@ -429,7 +455,7 @@ func (a *against[T]) finish() error {
 				a.afterTs = ts
 			}
 		} else {
-			a.surplus(got)
+			a.surplus(got, a.lastTs, math.MaxInt64)
 		}
 		a.rows.pop()
 	}

@@ -125,6 +125,10 @@ type SymbolReport struct {
 	Findings   []*Finding `json:"findings"`
 	FoundTotal int        `json:"findings_total"`
 
+	// Unproven is what lies in the times of Options.Lost, by table.
+	Unproven []*Unproven `json:"unproven,omitempty"`
+
+	lost    []*lost // of Database: a finding in one of them is none
 	listed  map[string]int
 	unseen  []string              // not checked either, unless the rows are compared with a journal
 	journal bool                  // they were
@@ -138,6 +142,10 @@ func newSymbolReport(k key) *SymbolReport {
 func (r *SymbolReport) stream(s event.Stream) *StreamReport { return r.Streams[s] }
 
 func (r *SymbolReport) find(table string, ts int64, format string, args ...any) {
+	if l := lostAt(r.lost, ts); l != nil {
+		r.unproven(table, l)
+		return
+	}
 	r.FoundTotal++
 	if r.listed[table]++; r.listed[table] > listedMax {
 		return
@@ -200,18 +208,20 @@ func (r *Report) Merge(other *Report) {
 		mine.NotChecked = append(mine.NotChecked, o.NotChecked...)
 		mine.Findings = append(mine.Findings, o.Findings...)
 		mine.FoundTotal += o.FoundTotal
+		mine.mergeUnproven(o.Unproven)
 	}
 }
 
-// WriteJSON writes the report with ok and findings_total at its top.
+// WriteJSON writes the report with ok, findings_total and unproven_rows at its top.
 func (r *Report) WriteJSON(w io.Writer) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	return enc.Encode(struct {
-		OK    bool `json:"ok"`
-		Found int  `json:"findings_total"`
+		OK       bool `json:"ok"`
+		Found    int  `json:"findings_total"`
+		Unproven int  `json:"unproven_rows"`
 		*Report
-	}{r.OK(), r.Found(), r})
+	}{r.OK(), r.Found(), r.UnprovenRows(), r})
 }
 
 // WriteText writes the report for people, findings last.
@@ -237,6 +247,9 @@ func (r *Report) WriteText(w io.Writer) error {
 		for _, text := range s.NotChecked {
 			p.line("  not checked  %s", text)
 		}
+		for _, u := range s.Unproven {
+			p.line("  unproven     %s", u)
+		}
 	}
 	for _, s := range r.Symbols {
 		for _, f := range s.Findings {
@@ -253,6 +266,9 @@ func (r *Report) WriteText(w io.Writer) error {
 		p.line("nothing to verify: the database holds no row and no interval of what was asked for")
 	default:
 		p.line("OK: all that is called verified is proven, as far as it was checked")
+	}
+	if n := r.UnprovenRows(); n > 0 {
+		p.line("unproven: %d rows of times whose part of the journal is lost", n)
 	}
 	return p.err
 }
