@@ -66,7 +66,7 @@ func TestDiskFull(t *testing.T) {
 	v := startVenue(t, t.TempDir(), "binance:"+strings.Join(symbols, ","), "--seed", "37", "--start", marketStart, "--speed", "8", "--for", length.String())
 	a := startAgent(t, v, db)
 	a.recordFor(time.Second)
-	a.isWell(10 * time.Second)
+	a.isWell(patience)
 
 	// heal makes room, does what the agent says, and nothing else.
 	heal := func() (done []string) {
@@ -138,5 +138,11 @@ func TestDiskFull(t *testing.T) {
 		}
 	}
 	v.verify(t, db)
+	// Of book_depth, whose batches are the ones answered 500, a replay is the judge.
+	depth := func() string { return db.get("/exp", "SELECT * FROM book_depth ORDER BY ts, venue, symbol") }
+	live := depth()
 	checkReplay(t, db, v)
+	if again := depth(); again != live || strings.Count(live, "\n") < 2 {
+		t.Errorf("book_depth: %d lines live, %d replayed, or they differ", strings.Count(live, "\n"), strings.Count(again, "\n"))
+	}
 }
