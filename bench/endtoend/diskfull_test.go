@@ -138,7 +138,7 @@ func TestDiskFull(t *testing.T) {
 		}
 	}
 	v.verify(t, db)
-	// Of book_depth, whose batches are the ones answered 500, a replay is the judge.
+	// Of book_depth, whose batches are the first answered 500, a replay is the judge.
 	depth := func() string { return db.get("/exp", "SELECT * FROM book_depth ORDER BY ts, venue, symbol") }
 	live := depth()
 	checkReplay(t, db, v)
