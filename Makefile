@@ -12,7 +12,7 @@ help: ## this list
 build: ## bin/deeptape
 	go build -o bin/deeptape ./cmd/deeptape
 
-demo: build ## record a simulated venue into a real QuestDB and prove it; KEEP=1 leaves it running
+demo: build ## record simulated venues into a real QuestDB and prove it; KEEP=1 leaves it running
 	bin/deeptape demo $(if $(KEEP),--keep)
 
 capture: build ## record; ARGS="binance:BTCUSDT --for 10m"

@@ -13,21 +13,21 @@ import (
 var demoQueries = []struct{ title, sql string }{
 	{"The market second by second: mid, spread and imbalance at the touch",
 		`SELECT ts, last(mid) mid, avg(spread) spread, avg(imbalance) imbalance, count() changes
-FROM top WHERE symbol = 'BTCUSDT' AND bid IS NOT NULL
+FROM top WHERE venue = 'binance' AND symbol = 'BTCUSDT' AND bid IS NOT NULL
 SAMPLE BY 1s LIMIT -5`},
 	{"The whole book at an instant: its best five bids",
 		`SELECT side, price, size FROM (
   DECLARE @at := '{at}', @venue := 'binance', @symbol := 'BTCUSDT'
   SELECT * FROM book) WHERE side = 'bid' ORDER BY px DESC LIMIT 5`},
 	{"Each trade against the proven book before it: what takers paid beyond the mid",
-		`SELECT t.symbol, t.side, count() trades, sum(t.size) size, avg(t.price - q.mid) beyond_mid
+		`SELECT t.venue, t.symbol, t.side, count() trades, sum(t.size) size, avg(t.price - q.mid) beyond_mid
 FROM trade t ASOF JOIN top_verified q ON (venue, symbol)
-GROUP BY t.symbol, t.side ORDER BY t.symbol, t.side`},
+GROUP BY t.venue, t.symbol, t.side ORDER BY t.venue, t.symbol, t.side`},
 }
 
 // ask prints the queries and what the database answers.
 func ask(ctx context.Context, conf string) error {
-	res, err := query(ctx, conf, "SELECT max(ts) at FROM book_delta WHERE symbol = 'BTCUSDT'")
+	res, err := query(ctx, conf, "SELECT max(ts) at FROM book_delta WHERE venue = 'binance' AND symbol = 'BTCUSDT'")
 	if err != nil {
 		return err
 	}
