@@ -39,7 +39,7 @@ func (u *Unproven) String() string {
 	if u.Damaged {
 		return fmt.Sprintf("%s %s %s: %d %s within a lost part of the journal, between %s and %s", u.Table, u.Venue, u.Symbol, u.Rows, what, stamp(u.From), stamp(u.To))
 	}
-	return fmt.Sprintf("%s %s %s: %d %s newer than the journal's end of %s, and not than the next run at %s (a power loss took the journal's newest part)",
+	return fmt.Sprintf("%s %s %s: %d %s newer than the journal's end of %s, before the next run at %s (a power loss took the journal's newest part)",
 		u.Table, u.Venue, u.Symbol, u.Rows, what, stamp(u.From), stamp(u.To))
 }
 

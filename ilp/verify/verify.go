@@ -5,7 +5,8 @@
 // and id chains of book_delta, book_top and book_depth against a book rebuilt here,
 // trade ids.
 // Journal compares every column of every row with rows derived again from the
-// journal. Coverage only reads the intervals.
+// journal. Coverage only reads the intervals. What the database holds of times whose
+// part of the journal is lost is neither: it is counted as Unproven.
 //
 // It must never write to the database, never import venues (who derives the rows
 // is handed in), and never pass over what it could not check: that is said in
@@ -13,7 +14,7 @@
 // must not be repeated here.
 //
 // Invariants: a report is OK only if every row and interval asked for was looked
-// at and nothing was found; each finding names table, venue, symbol and instant;
+// at and nothing was found outside of lost times; each finding names table, venue, symbol and instant;
 // memory is bounded by pages of rows, by the largest book and by the intervals,
 // never by the length of the record.
 package verify
