@@ -128,15 +128,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	a.interrupt()
 	db.applied()
-	for _, symbol := range symbols {
-		s := db.read(t, symbol)
-		r := s.walk(m.symbol[symbol].diffs, func(id int64) []level { return m.snapshotAt(t, symbol, id) }, func(bookMessage, *slowBook) {})
-		trades, noTrades := s.checkTrades(m.symbol[symbol].trades)
-		quotes, noQuotes := s.checkQuotes(m.symbol[symbol].quotes)
-		if s.states("book") != whole || r.snapshots != 1 || noTrades > 0 || noQuotes > 0 || trades == 0 || quotes == 0 {
-			t.Errorf("%s: coverage of the book %s, %d snapshots; of %d trades and %d quotes %d and %d are missing", symbol, s.states("book"), r.snapshots, trades, quotes, noTrades, noQuotes)
-		}
-	}
+	checkWhole(t, db, m, symbols)
 	v.verify(t, db)
 	// Of book_depth, whose batches are the first answered 500, a replay is the judge.
 	depth := func() string { return db.get("/exp", "SELECT * FROM book_depth ORDER BY ts, venue, symbol") }

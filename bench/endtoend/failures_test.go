@@ -196,6 +196,13 @@ func TestFailures(t *testing.T) {
 	if again := count(); again != n+1 {
 		t.Errorf("%d trades, %d after a replay: not all but the bad one were there", n, again)
 	}
+	checkWhole(t, db, m, symbols)
+	v.verify(t, db)
+}
+
+// checkWhole: every message of the market is stored once, in one verified interval.
+func checkWhole(t *testing.T, db database, m *market, symbols []string) {
+	t.Helper()
 	for _, symbol := range symbols {
 		s := db.read(t, symbol)
 		r := s.walk(m.symbol[symbol].diffs, func(id int64) []level { return m.snapshotAt(t, symbol, id) }, func(bookMessage, *slowBook) {})
@@ -205,5 +212,4 @@ func TestFailures(t *testing.T) {
 			t.Errorf("%s: coverage of the book %s, %d snapshots; of %d trades and %d quotes %d and %d are missing", symbol, s.states("book"), r.snapshots, trades, quotes, noTrades, noQuotes)
 		}
 	}
-	v.verify(t, db)
 }
