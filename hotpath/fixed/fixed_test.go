@@ -270,9 +270,9 @@ func FuzzInt(f *testing.F) {
 	})
 }
 
-// testSeed is a seed of chance, told if the test fails; DEEPTAPE_SEED=n gives it again.
+// testSeed is always the same, so that luck is no gate; DEEPTAPE_SEED=n tries another.
 func testSeed(t testing.TB) uint64 {
-	seed := rand.Uint64()
+	seed := uint64(1)
 	if one, err := strconv.ParseUint(os.Getenv("DEEPTAPE_SEED"), 10, 64); err == nil {
 		seed = one
 	}

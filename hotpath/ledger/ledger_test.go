@@ -13,7 +13,7 @@ import (
 // newSeed gives random numbers; their seed is told if the test fails, and
 // DEEPTAPE_SEED=n gives them again.
 func newSeed(t *testing.T) *rand.Rand {
-	seed := rand.Uint64()
+	seed := uint64(1)
 	if one, err := strconv.ParseUint(os.Getenv("DEEPTAPE_SEED"), 10, 64); err == nil {
 		seed = one
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"strconv"
 	"strings"
@@ -22,7 +21,7 @@ func (r *rig) keyframe() {
 // TestKeyframes (DEEPTAPE_SEED=n starts at one): through storms, a derivation that starts at any keyframe gives
 // the same rows from there on, byte for byte, and keeps balanced books.
 func TestKeyframes(t *testing.T) {
-	first := rand.Uint64()
+	first := uint64(1)
 	if one, err := strconv.ParseUint(os.Getenv("DEEPTAPE_SEED"), 10, 64); err == nil {
 		first = one
 	}

