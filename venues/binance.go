@@ -45,6 +45,9 @@ var binanceRules = Rules{
 	RestWeightPerMinute:   6000,
 	RestWeightUsedHeader:  "X-MBX-USED-WEIGHT-1M",
 	ConnectionLifetimeNs:  24 * 3600e9,
+	DeadAfterNs:           65e9,     // three of its pings, one every 20 s
+	MessageBytesMax:       2 << 20,  // 5,000 levels a side have some 450 kB
+	AnswerBytesMax:        16 << 20, // exchangeInfo: up to 9 kB a symbol
 	LongestCommandStreams: 200,
 }
 
@@ -133,7 +136,7 @@ func (binance) InstrumentsRequest(symbols []string) Request {
 }
 
 func (binance) Instruments(body []byte, symbols []string) ([]event.Instrument, int, error) {
-	v, err := fastjson.ParseBytes(body)
+	v, err := parseAnswer(body)
 	if err != nil {
 		return nil, 0, fmt.Errorf("cannot read exchangeInfo: %w", err)
 	}
@@ -187,7 +190,7 @@ func (binance) NewDecoder(insts []event.Instrument) Decoder {
 }
 
 type binanceDecoder struct {
-	parser   fastjson.Parser
+	parser   parser
 	bySymbol map[string]int
 	scales   []scales
 	tradeID  []byte
@@ -199,9 +202,9 @@ func (d *binanceDecoder) SetScale(inst int, px, qty int8) { d.scales[inst] = sca
 // to a command.
 func (d *binanceDecoder) Decode(frame []byte, b *Batch) ledger.Reason {
 	b.Reset()
-	v, err := d.parser.ParseBytes(frame)
-	if err != nil || v.Type() != fastjson.TypeObject {
-		return ledger.Malformed
+	v, reason := d.parser.object(frame)
+	if reason != ledger.Accepted {
+		return reason
 	}
 	data := v
 	if w := v.Get("data"); w != nil {
@@ -265,9 +268,9 @@ func (d *binanceDecoder) DecodeSnapshot(inst int, body []byte, b *Batch) ledger.
 	b.Reset()
 	b.Messages = append(b.Messages, Message{Kind: KindSnapshot, Inst: inst, First: event.Null, SeqPrev: event.Null, TsEvent: event.Null})
 	m := &b.Messages[0]
-	v, err := d.parser.ParseBytes(body)
-	if err != nil {
-		return ledger.Malformed
+	v, reason := d.parser.object(body)
+	if reason != ledger.Accepted {
+		return reason
 	}
 	var ok bool
 	if m.Seq, ok = id(v, "lastUpdateId"); !ok {

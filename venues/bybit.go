@@ -51,6 +51,10 @@ func bybitRules(name, market string) Rules {
 		Depth: 200, Depths: []int{50, 200, 1000},
 
 		PingEveryNs: 20e9,
+		DeadAfterNs: 45e9, // two pings without their pong
+
+		MessageBytesMax: 1 << 20, // 1,024 trades have some 200 kB, 1,000 levels a side 60 kB
+		AnswerBytesMax:  8 << 20, // all instruments of a market
 
 		InstrumentsPerConn: 100, // the topics of a connection may have 21,000 characters
 		StreamsPerConn:     300,
@@ -131,7 +135,7 @@ func (v bybit) InstrumentsRequest([]string) Request {
 }
 
 func (v bybit) Instruments(body []byte, symbols []string) ([]event.Instrument, int, error) {
-	doc, err := fastjson.ParseBytes(body)
+	doc, err := parseAnswer(body)
 	if err != nil {
 		return nil, 0, fmt.Errorf("cannot read instruments-info: %w", err)
 	}
@@ -176,7 +180,7 @@ func (bybit) NewDecoder(insts []event.Instrument) Decoder {
 }
 
 type bybitDecoder struct {
-	parser   fastjson.Parser
+	parser   parser
 	bySymbol map[string]int
 	scales   []scales
 	text     []byte // of a refusal that lists topics
@@ -193,9 +197,9 @@ func (d *bybitDecoder) DecodeSnapshot(_ int, _ []byte, b *Batch) ledger.Reason {
 // Decode reads a push {"topic":…,"data":…}, or the answer to a command.
 func (d *bybitDecoder) Decode(frame []byte, b *Batch) ledger.Reason {
 	b.Reset()
-	v, err := d.parser.ParseBytes(frame)
-	if err != nil || v.Type() != fastjson.TypeObject {
-		return ledger.Malformed
+	v, reason := d.parser.object(frame)
+	if reason != ledger.Accepted {
+		return reason
 	}
 	topic := v.GetStringBytes("topic")
 	if topic == nil {

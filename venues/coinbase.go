@@ -47,9 +47,12 @@ var coinbaseRules = Rules{
 	InstrumentsPerConn: 4,
 	StreamsPerConn:     9, // two each, and the heartbeats
 	ConnectsPerWindow:  8, ConnectWindowNs: 1e9,
-	CommandsPerSecond:     4,   // the documented limit is 8 for all connections of an address
-	RestWeightPerMinute:   600, // 10 requests a second
-	LongestCommandStreams: 1,   // so that snapshots do not come all at once, and an ack tells each
+	CommandsPerSecond:     4,        // the documented limit is 8 for all connections of an address
+	RestWeightPerMinute:   600,      // 10 requests a second
+	DeadAfterNs:           10e9,     // ten heartbeats
+	MessageBytesMax:       20 << 20, // a snapshot of BTC-USD has 4.8 MB
+	AnswerBytesMax:        8 << 20,
+	LongestCommandStreams: 1, // so that snapshots do not come all at once, and an ack tells each
 }
 
 func (coinbase) Rules() *Rules { return &coinbaseRules }
@@ -136,7 +139,7 @@ func (coinbase) InstrumentsRequest(symbols []string) Request {
 // Instruments reads a list of products. A symbol that is only an alias has the data of
 // the product that it stands for, whose name is its Pair.
 func (coinbase) Instruments(body []byte, symbols []string) ([]event.Instrument, int, error) {
-	v, err := fastjson.ParseBytes(body)
+	v, err := parseAnswer(body)
 	if err != nil {
 		return nil, 0, fmt.Errorf("cannot read products: %w", err)
 	}
@@ -200,7 +203,7 @@ func (coinbase) NewDecoder(insts []event.Instrument) Decoder {
 }
 
 type coinbaseDecoder struct {
-	parser    fastjson.Parser
+	parser    parser
 	byProduct map[string]int
 	scales    []scales
 
@@ -228,9 +231,9 @@ func (d *coinbaseDecoder) Decode(frame []byte, b *Batch) ledger.Reason {
 			return reason
 		}
 	}
-	v, err := d.parser.ParseBytes(frame)
-	if err != nil || v.Type() != fastjson.TypeObject {
-		return ledger.Malformed
+	v, reason := d.parser.object(frame)
+	if reason != ledger.Accepted {
+		return reason
 	}
 	if string(v.GetStringBytes("type")) == "error" {
 		b.Messages = append(b.Messages, Message{Kind: KindRefused, Inst: -1, TsEvent: event.Null, Text: v.GetStringBytes("message")})
@@ -419,6 +422,7 @@ const (
 	coinbaseLargeBytes = 64 << 10
 	coinbaseMostBytes  = 1 << 20 // of what is left
 	coinbaseLevelBytes = 4 << 10 // of one level
+	coinbaseMostLists  = 4 << 10 // of levels
 )
 
 var coinbaseUpdates = []byte(`"updates":`)
@@ -442,6 +446,9 @@ func (d *coinbaseDecoder) takeOut(frame []byte) ([]byte, ledger.Reason) {
 		d.frame = strconv.AppendInt(d.frame, int64(len(d.levels)), 10)
 		d.levels = append(d.levels, frame[1:end]) // with the bracket at its end
 		frame = frame[end:]
+		if len(d.levels) > coinbaseMostLists {
+			return nil, ledger.Oversized
+		}
 	}
 	if d.frame = append(d.frame, frame...); len(d.frame) > coinbaseMostBytes {
 		return nil, ledger.Oversized

@@ -231,7 +231,7 @@ func TestCoinbaseLargeRejects(t *testing.T) {
 		`{"channel":"l2_data","sequence_num":2,"pad":"` + strings.Repeat("x", coinbaseMostBytes) + `"}`:                        ledger.Oversized,
 		`{"channel":"l2_data","sequence_num":2,"events":[{"updates":[` + strings.Repeat("[", coinbaseLargeBytes):               ledger.Malformed,
 		strings.Repeat(`{"updates":`, coinbaseLargeBytes):                                                                      ledger.Malformed,
-		`{"channel":"l2_data","sequence_num":2,"events":[` + strings.Repeat(`{"updates":[]},`, coinbaseLargeBytes/10) + `{}]}`: ledger.UnknownSymbol,
+		`{"channel":"l2_data","sequence_num":2,"events":[` + strings.Repeat(`{"updates":[]},`, coinbaseLargeBytes/10) + `{}]}`: ledger.Oversized,
 	} {
 		if got := dec.Decode([]byte(frame), &b); got != want || b.ConnSeq != event.Null {
 			t.Errorf("%.60s: %v %d, want %v", frame, got, b.ConnSeq, want)

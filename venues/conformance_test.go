@@ -435,7 +435,7 @@ func TestConformanceRules(t *testing.T) {
 		if (r.PingEveryNs > 0) != (v.Ping(7) != "") {
 			t.Errorf("%s: a ping every %d ns is %q", name, r.PingEveryNs, v.Ping(7))
 		}
-		if r.Proof == event.ProofNone || r.SilenceNs <= 0 || r.WSURL == "" || r.RestURL == "" || r.TradingStatus == "" || r.StreamsPerConn <= 0 || r.ConnectsPerWindow <= 0 || r.CommandsPerSecond <= 0 {
+		if r.Proof == event.ProofNone || r.SilenceNs <= 0 || r.DeadAfterNs < 2e9 || r.MessageBytesMax <= 0 || r.AnswerBytesMax <= 0 || r.PingEveryNs > 0 && r.DeadAfterNs <= 2*r.PingEveryNs || r.WSURL == "" || r.RestURL == "" || r.TradingStatus == "" || r.StreamsPerConn <= 0 || r.ConnectsPerWindow <= 0 || r.CommandsPerSecond <= 0 {
 			t.Errorf("%s: %+v", name, r)
 		}
 		if r.Truncate && r.Depth == 0 || r.Depth != 0 && !slices.Contains(r.Depths, r.Depth) || r.Continuity == ChecksumOnly && r.ChecksumTop == 0 {

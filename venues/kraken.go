@@ -54,7 +54,10 @@ var krakenRules = Rules{
 	InstrumentsPerConn: 25, // no documented limit; a busy book of 1000 brings 50 messages a second
 	StreamsPerConn:     50,
 	ConnectsPerWindow:  150, ConnectWindowNs: 600e9,
-	CommandsPerSecond:     2, // the limit is unpublished and depends on the load
+	DeadAfterNs:           5e9,     // five heartbeats; they come whatever else does
+	MessageBytesMax:       1 << 20, // a snapshot of 1,000 levels a side has some 130 kB
+	AnswerBytesMax:        8 << 20, // all pairs
+	CommandsPerSecond:     2,       // the limit is unpublished and depends on the load
 	RestWeightPerMinute:   60,
 	LongestCommandStreams: 10,
 }
@@ -170,7 +173,7 @@ func (kraken) InstrumentsRequest([]string) Request {
 }
 
 func (kraken) Instruments(body []byte, symbols []string) ([]event.Instrument, int, error) {
-	v, err := fastjson.ParseBytes(body)
+	v, err := parseAnswer(body)
 	if err != nil {
 		return nil, 0, fmt.Errorf("cannot read AssetPairs: %w", err)
 	}
@@ -222,7 +225,7 @@ func (kraken) NewDecoder(insts []event.Instrument) Decoder {
 }
 
 type krakenDecoder struct {
-	parser   fastjson.Parser
+	parser   parser
 	bySymbol map[string]int
 	scales   []scales
 	number   []byte // the text of the last one read
@@ -237,20 +240,13 @@ func (d *krakenDecoder) DecodeSnapshot(_ int, _ []byte, b *Batch) ledger.Reason 
 	return ledger.UnknownShape
 }
 
-// A snapshot of 1000 levels a side has some 130 kB. Parsed, a frame takes up to 400
-// times its own size.
-const krakenMostBytes = 1 << 20
-
 // Decode reads a frame of a channel, or the answer to a command.
 func (d *krakenDecoder) Decode(frame []byte, b *Batch) ledger.Reason {
 	b.Reset()
-	if len(frame) > krakenMostBytes {
-		return ledger.Oversized
-	}
 	d.text = d.text[:0]
-	v, err := d.parser.ParseBytes(frame)
-	if err != nil || v.Type() != fastjson.TypeObject {
-		return ledger.Malformed
+	v, reason := d.parser.object(frame)
+	if reason != ledger.Accepted {
+		return reason
 	}
 	if !v.Exists("channel") {
 		return d.answer(v, b)

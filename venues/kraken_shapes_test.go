@@ -113,7 +113,7 @@ func TestKrakenRejects(t *testing.T) {
 	}{
 		{"empty", ``, ledger.Malformed, nobody},
 		{"cut short", book(`Z"}]}`, `Z"}]`), ledger.Malformed, nobody},
-		{"too large", book(`"channel"`, `"pad":"`+strings.Repeat("x", krakenMostBytes)+`","channel"`), ledger.Oversized, nobody},
+		{"too large", book(`"channel"`, `"pad":[`+strings.Repeat("0,", mostValues)+`0],"channel"`), ledger.Oversized, nobody},
 		{"something follows", book(`Z"}]}`, `Z"}]}}`), ledger.Malformed, nobody},
 		{"an array", `[1,2]`, ledger.Malformed, nobody},
 		{"nested deeply", strings.Repeat(`{"data":`, 100_000), ledger.Malformed, nobody},

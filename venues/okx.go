@@ -48,6 +48,10 @@ var okxRules = Rules{
 	WSURL:         "wss://ws.okx.com/ws/v5/public", RestURL: "https://www.okx.com", // port 8443 is retired
 
 	PingEveryNs: 20e9, // the venue cuts after 30 s without a word
+	DeadAfterNs: 45e9, // two pings without their pong
+
+	MessageBytesMax: 1 << 20, // 400 levels a side have some 40 kB
+	AnswerBytesMax:  8 << 20, // all instruments of a type
 
 	InstrumentsPerConn: 29, // fewer than 30 books
 	StreamsPerConn:     87,
@@ -152,7 +156,7 @@ func (okx) InstrumentsRequest(symbols []string) Request {
 }
 
 func (okx) Instruments(body []byte, symbols []string) ([]event.Instrument, int, error) {
-	v, err := fastjson.ParseBytes(body)
+	v, err := parseAnswer(body)
 	if err != nil {
 		return nil, 0, fmt.Errorf("cannot read instruments: %w", err)
 	}
@@ -200,7 +204,7 @@ func (okx) NewDecoder(insts []event.Instrument) Decoder {
 }
 
 type okxDecoder struct {
-	parser   fastjson.Parser
+	parser   parser
 	bySymbol map[string]int
 	scales   []scales
 }
@@ -220,9 +224,9 @@ func (d *okxDecoder) Decode(frame []byte, b *Batch) ledger.Reason {
 		b.Messages = append(b.Messages, Message{Kind: KindControl, Inst: -1, TsEvent: event.Null})
 		return ledger.Accepted
 	}
-	v, err := d.parser.ParseBytes(frame)
-	if err != nil || v.Type() != fastjson.TypeObject {
-		return ledger.Malformed
+	v, reason := d.parser.object(frame)
+	if reason != ledger.Accepted {
+		return reason
 	}
 	if name := v.GetStringBytes("event"); name != nil {
 		return okxEvent(name, v, b)

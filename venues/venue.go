@@ -137,6 +137,14 @@ type Rules struct {
 	Depths         []int  // those that the venue's sheet lists
 
 	PingEveryNs int64 // Venue.Ping is sent this often; 0: never
+	// DeadAfterNs is how long a connection may bring nothing at all, no ping and no
+	// heartbeat either, until it is given up, whatever TCP believes of it.
+	DeadAfterNs int64
+
+	// The longest message and the longest answer over REST that are taken, four times
+	// the longest that the sheet knows, or more. One that is longer is refused before
+	// memory is taken for it. What decoding takes on top is bounded by parser.
+	MessageBytesMax, AnswerBytesMax int
 
 	// Budgets, from the venue's documented limits.
 	InstrumentsPerConn    int // 0: as many as StreamsPerConn lets

@@ -266,7 +266,7 @@ type network struct {
 	p *process
 }
 
-func (n network) dial(ctx context.Context, url string) (session.Conn, error) {
+func (n network) dial(ctx context.Context, url string, _ int) (session.Conn, error) {
 	v := n.v
 	n.p.Sleep(ctx, v.m.between(5*time.Millisecond, 100*time.Millisecond))
 	if ctx.Err() != nil {

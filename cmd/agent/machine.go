@@ -31,7 +31,7 @@ type Machine struct {
 	FS    journal.FS
 	// FreeBytes says how much room the disk of a directory has.
 	FreeBytes func(dir string) (int64, error)
-	Dial      func(ctx context.Context, url string) (session.Conn, error)
+	Dial      session.Dial
 	Rest      func(rules *venues.Rules) session.Rest
 	// Prepare makes the database's tables and refuses wrong ones.
 	Prepare func(ctx context.Context, db *qdb.DB) error
@@ -49,7 +49,7 @@ func ThisMachine() Machine {
 		Name: fmt.Sprintf("%s/%d", host, os.Getpid()), Sched: task.Real{}, Clock: clock, Seed: rand.Uint64,
 		FS: journal.OS, FreeBytes: freeBytes, Dial: session.DialWire(clock),
 		Rest: func(rules *venues.Rules) session.Rest {
-			return wire.NewRest(wire.RestOptions{Clock: clock, UsedWeightHeader: rules.RestWeightUsedHeader})
+			return wire.NewRest(wire.RestOptions{Clock: clock, MaxBodyBytes: int64(rules.AnswerBytesMax), UsedWeightHeader: rules.RestWeightUsedHeader})
 		},
 		Prepare: prepare,
 	}

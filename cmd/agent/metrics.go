@@ -46,6 +46,8 @@ func (a *Agent) metrics() *metrics.Set {
 		gauge(fmt.Sprintf(`deeptape_connects_total{%s}`, labels), func() float64 { return float64(c.Connects.Load()) })
 		gauge(fmt.Sprintf(`deeptape_connect_failures_total{%s}`, labels), func() float64 { return float64(c.ConnectFailures.Load()) })
 		gauge(fmt.Sprintf(`deeptape_disconnects_total{%s}`, labels), func() float64 { return float64(c.Disconnects.Load()) })
+		gauge(fmt.Sprintf(`deeptape_dead_connections_total{%s}`, labels), func() float64 { return float64(c.Dead.Load()) })
+		gauge(fmt.Sprintf(`deeptape_messages_too_long_total{%s}`, labels), func() float64 { return float64(c.TooLong.Load()) })
 		gauge(fmt.Sprintf(`deeptape_frames_unjournalled_total{%s}`, labels), func() float64 { return float64(c.LostInputs.Load()) })
 		gauge(fmt.Sprintf(`deeptape_commands_total{%s}`, labels), func() float64 { return float64(c.Commands.Load()) })
 	}

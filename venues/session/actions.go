@@ -108,6 +108,7 @@ func (s *Session) get(ctx context.Context, request venues.Request, delayNs int64
 		return ans, false
 	}
 	if err != nil {
+		s.countEnd(err)
 		return answer{body: []byte(err.Error())}, true
 	}
 	return answer{status: uint16(got.Status), body: got.Body}, true

@@ -22,15 +22,19 @@ type Conn interface {
 	LastReadNs() int64 // stamp of the last read that brought bytes, 0 for none
 }
 
+// Dial connects. A message longer than maxMessageBytes ends the connection, before
+// memory is taken for it.
+type Dial func(ctx context.Context, url string, maxMessageBytes int) (Conn, error)
+
 // Rest fetches over HTTP. See wire.Rest.
 type Rest interface {
 	Get(ctx context.Context, url string) (wire.Answer, error)
 }
 
 // DialWire makes Options.Dial of the real network.
-func DialWire(clock wire.Clock) func(ctx context.Context, url string) (Conn, error) {
-	return func(ctx context.Context, url string) (Conn, error) {
-		conn, err := wire.Dial(ctx, url, wire.Options{Clock: clock})
+func DialWire(clock wire.Clock) Dial {
+	return func(ctx context.Context, url string, maxMessageBytes int) (Conn, error) {
+		conn, err := wire.Dial(ctx, url, wire.Options{Clock: clock, MaxMessageBytes: maxMessageBytes})
 		if err != nil {
 			return nil, err
 		}

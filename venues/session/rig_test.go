@@ -79,7 +79,7 @@ func newRig(t *testing.T, v *testVenue, o rigOptions) *rig {
 	r.l = lane.New(7, o.lane, r.bell, r.bell)
 	clock := wire.NewClock()
 	base := v.http.URL
-	rest := wire.NewRest(wire.RestOptions{Clock: clock, UsedWeightHeader: venue.Rules().RestWeightUsedHeader})
+	rest := wire.NewRest(wire.RestOptions{Clock: clock, MaxBodyBytes: int64(venue.Rules().AnswerBytesMax), UsedWeightHeader: venue.Rules().RestWeightUsedHeader})
 	t.Cleanup(rest.Close)
 	r.s = New(Options{
 		Venue: venue, WSURL: "ws" + base[len("http"):], RestURL: base, Config: data, Clock: clock, Sched: task.Real{}, Dial: DialWire(clock),

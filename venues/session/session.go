@@ -43,9 +43,6 @@ import (
 const (
 	tickNs = int64(time.Second)
 
-	// Binance pings every 20 s, the others more often: three missed pings and no
-	// message mean that the peer is gone, whatever TCP believes.
-	deadAfterNs = 65e9
 	// A connection that has lived this long counts as healthy: the next backoff
 	// starts small again.
 	healthyAfterNs = 30e9
@@ -76,7 +73,7 @@ type Options struct {
 	Config         []byte // the run record's data
 	Clock          wire.Clock
 	Sched          task.Sched
-	Dial           func(ctx context.Context, url string) (Conn, error)
+	Dial           Dial
 	Budgets        *Budgets
 	Rest           Rest
 	Log            *slog.Logger
@@ -126,6 +123,9 @@ type Session struct {
 // Counters of a session, for metrics. Any goroutine may read them.
 type Counters struct {
 	Connects, ConnectFailures, Disconnects, Commands, LostInputs atomic.Uint64
+	// Connections that brought nothing for too long, and messages or answers that were
+	// longer than the venue's limit.
+	Dead, TooLong atomic.Uint64
 }
 
 type command struct {
@@ -223,7 +223,7 @@ func (s *Session) dial(ctx context.Context) (Conn, error) {
 	var err error
 	var done atomic.Bool
 	s.sched.Go("dial", func() {
-		conn, err = s.opt.Dial(ctx, s.opt.WSURL+s.opt.Venue.StreamPath(s.cfg.Instruments, s.cfg.Quotes))
+		conn, err = s.connect(ctx)
 		done.Store(true)
 		s.bell.Ring()
 	})
@@ -239,6 +239,11 @@ func (s *Session) dial(ctx context.Context) (Conn, error) {
 		}
 	}
 	return conn, err
+}
+
+func (s *Session) connect(ctx context.Context) (Conn, error) {
+	url := s.opt.WSURL + s.opt.Venue.StreamPath(s.cfg.Instruments, s.cfg.Quotes)
+	return s.opt.Dial(ctx, url, s.opt.Venue.Rules().MessageBytesMax)
 }
 
 // park waits without a connection, at most for wait and not if ready is true.
@@ -352,7 +357,7 @@ func (s *Session) frame(line uint8, payload []byte, stamp int64) error {
 func (s *Session) serve(ctx context.Context, conn Conn) error {
 	s.conn, s.reconnect = conn, ""
 	s.live.Store(&conn)
-	upSince := s.clock.NowNs()
+	quiet := s.silence()
 	defer func() {
 		conn.Close(1000, "") // also after an error
 		s.conn = nil
@@ -369,14 +374,16 @@ func (s *Session) serve(ctx context.Context, conn Conn) error {
 			err = s.frame(s.lines.line, payload, stamp)
 		case wire.Closed:
 			s.reconnect = conn.Err().Error()
+			s.countEnd(conn.Err())
 		}
 		if err == nil && outcome != wire.Message {
 			err = s.drainInbox()
 		}
 		now := s.clock.NowNs()
 		if err == nil && now >= s.nextTick {
-			if now-max(conn.LastReadNs(), upSince) > deadAfterNs {
-				s.reconnect = "nothing read for 65 s, not even a ping"
+			if err := quiet.second(conn.LastReadNs()); err != nil {
+				s.reconnect = err.Error()
+				s.countEnd(err)
 			}
 			err = s.tick()
 			if err == nil {

@@ -20,10 +20,9 @@ import (
 // the reader is no more.
 
 const (
-	sideRingBytes  = 1 << 20
-	sideOwnedBytes = 16 << 20
-	sideTexts      = 64 // commands that wait for the reader to write them
-	sideTakes      = 64 // frames of the ring for one read of the direct connection
+	sideRingBytes = 1 << 20
+	sideTexts     = 64 // commands that wait for the reader to write them
+	sideTakes     = 64 // frames of the ring for one read of the direct connection
 
 	// Without a second line any cut is a gap, so only a connection that has not lived
 	// even this long makes the next one wait longer.
@@ -171,6 +170,7 @@ func (s *Session) endSide(why string) error {
 		return nil
 	}
 	s.counters.Disconnects.Add(1)
+	s.countEnd(d.err)
 	s.log.Warn("disconnected", "line", d.line, "reason", why)
 	_, err := s.inputOf(d.line, event.InputClose, now, 0, []byte(why))
 	return err
@@ -241,7 +241,7 @@ func (s *Session) dialSide(ctx context.Context) {
 		return
 	}
 	d := &side{line: 1 - l.line, frames: ring.New(sideRingBytes, nil)}
-	d.frames.SetOwnedCap(sideOwnedBytes)
+	d.frames.SetOwnedCap(2 * s.opt.Venue.Rules().MessageBytesMax)
 	ctx, d.cancel = context.WithCancel(ctx)
 	l.side = d
 	l.readers.Go("second line", func() {
@@ -253,8 +253,7 @@ func (s *Session) dialSide(ctx context.Context) {
 
 // readSide dials, and reads until it is told to leave or the connection ends.
 func (s *Session) readSide(ctx context.Context, d *side) {
-	url := s.opt.WSURL + s.opt.Venue.StreamPath(s.cfg.Instruments, s.cfg.Quotes)
-	conn, err := s.opt.Dial(ctx, url)
+	conn, err := s.connect(ctx)
 	if err != nil {
 		d.err = err
 		return
@@ -262,7 +261,7 @@ func (s *Session) readSide(ctx context.Context, d *side) {
 	d.conn = conn
 	d.live.Store(&conn)
 	d.up.Store(true)
-	upSince := s.clock.NowNs()
+	quiet := s.silence()
 	s.interrupt()
 	for !d.stopped.Load() {
 		payload, stamp, outcome := conn.ReadBy(s.clock.NowNs() + tickNs)
@@ -275,6 +274,13 @@ func (s *Session) readSide(ctx context.Context, d *side) {
 				return
 			}
 			s.interrupt()
+		case wire.Deadline:
+			if err := quiet.second(conn.LastReadNs()); err != nil {
+				d.err = err
+				conn.Close(1000, "")
+				return
+			}
+			fallthrough
 		default:
 			for !d.stopped.Load() {
 				text := d.texts.take()
@@ -282,16 +288,9 @@ func (s *Session) readSide(ctx context.Context, d *side) {
 					break // Read will say Closed
 				}
 			}
-			if s.clock.NowNs()-max(conn.LastReadNs(), upSince) > deadAfterNs {
-				d.err = errDead
-				conn.Close(1000, "")
-				return
-			}
 		}
 	}
 }
-
-var errDead = errors.New("nothing read for 65 s, not even a ping")
 
 // offerSide puts a message into the ring. Without room it waits, and the kernel holds
 // the rest; it is false if the reader is to leave meanwhile.

@@ -41,6 +41,9 @@ type Rest struct {
 	opt    RestOptions
 }
 
+// ErrTooLong is an answer longer than RestOptions.MaxBodyBytes.
+var ErrTooLong = errors.New("it is longer than is taken")
+
 // Redirects are followed this often, and only to the same host.
 const maxRedirects = 5
 
@@ -109,13 +112,16 @@ func (r *Rest) Get(ctx context.Context, url string) (Answer, error) {
 		return a, fmt.Errorf("cannot get %q: %w", url, err) // Do has closed the body
 	}
 	defer resp.Body.Close()
+	if resp.ContentLength > r.opt.MaxBodyBytes {
+		return a, fmt.Errorf("cannot read the answer to %q: %w: %d of at most %d bytes", url, ErrTooLong, resp.ContentLength, r.opt.MaxBodyBytes)
+	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, r.opt.MaxBodyBytes+1))
 	a.StampNs = r.opt.Clock.NowNs()
 	if err != nil {
 		return a, fmt.Errorf("cannot read the answer to %q after %d bytes: %w", url, len(body), err)
 	}
 	if int64(len(body)) > r.opt.MaxBodyBytes {
-		return a, fmt.Errorf("cannot read the answer to %q: more than %d bytes", url, r.opt.MaxBodyBytes)
+		return a, fmt.Errorf("cannot read the answer to %q: %w: more than %d bytes", url, ErrTooLong, r.opt.MaxBodyBytes)
 	}
 	a.Body = body
 	return a, nil

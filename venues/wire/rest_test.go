@@ -122,7 +122,7 @@ func TestRest(t *testing.T) {
 		t.Errorf("limit: %d bytes %v", len(a.Body), err)
 	}
 	for _, path := range []string{"/large", "/bomb"} {
-		if a, err = get(path); err == nil || !strings.Contains(err.Error(), "more than 1000 bytes") || a.Body != nil {
+		if a, err = get(path); err == nil || !errors.Is(err, ErrTooLong) || a.Body != nil {
 			t.Errorf("%s: %d bytes %v", path, len(a.Body), err)
 		}
 	}

@@ -1,0 +1,63 @@
+package venues
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/valyala/fastjson"
+
+	"deeptape/hotpath/ledger"
+)
+
+// What parsing may cost is bounded by the number of values: fastjson takes up to 540
+// bytes for each, since its list of values grows by copies and every old copy stays in
+// use until the message is done ([0,0,0,… of 4 MiB takes 1.1 GB, 266 times itself; so
+// do lists in lists and empty ones). So 70 MB for the worst message of a venue gone
+// mad, and 280 MB for the worst answer about its instruments, once, at the start.
+const (
+	// A Binance snapshot of 5,000 levels a side has 30,000 values; a Coinbase snapshot
+	// is not parsed as one text, see takeOut.
+	mostValues       = 128 << 10
+	mostAnswerValues = 512 << 10 // exchangeInfo: up to 600 values a symbol
+
+	// Fewer bytes cannot hold more than 32,768 values: a text of one costs two bytes.
+	longMessageBytes = 64 << 10
+)
+
+// parser is a fastjson parser whose memory stays bounded.
+type parser struct {
+	json fastjson.Parser
+	long bool // the last message was a long one
+}
+
+// object parses a message that must be a JSON object. It is valid until the next call.
+func (p *parser) object(text []byte) (*fastjson.Value, ledger.Reason) {
+	if p.long { // each value keeps the longest list that it has ever held
+		p.json, p.long = fastjson.Parser{}, false
+	}
+	if len(text) > longMessageBytes {
+		if values(text) > mostValues {
+			return nil, ledger.Oversized
+		}
+		p.long = true
+	}
+	v, err := p.json.ParseBytes(text)
+	if err != nil || v.Type() != fastjson.TypeObject {
+		return nil, ledger.Malformed
+	}
+	return v, ledger.Accepted
+}
+
+// parseAnswer parses what a venue says of its instruments.
+func parseAnswer(body []byte) (*fastjson.Value, error) {
+	if n := values(body); n > mostAnswerValues {
+		return nil, fmt.Errorf("%d values in %d bytes are more than are taken", n, len(body))
+	}
+	return fastjson.ParseBytes(body)
+}
+
+// values is how many values a JSON text has at most: each but the first follows on a
+// bracket, a brace or a comma. Those inside of texts count, too.
+func values(text []byte) int {
+	return 1 + bytes.Count(text, []byte{','}) + bytes.Count(text, []byte{'['}) + bytes.Count(text, []byte{'{'})
+}
