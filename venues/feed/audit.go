@@ -1,11 +1,10 @@
 package feed
 
 import (
-	"fmt"
+	"math/bits"
+	"slices"
 
-	"deeptape/hotpath/book"
 	"deeptape/hotpath/event"
-	"deeptape/hotpath/ledger"
 	"deeptape/venues"
 )
 
@@ -13,26 +12,61 @@ import (
 // itself keeps in mind: a level outside may change or go and nobody is told. So a book
 // with a perfect chain rots from its far ends. Where Config.AuditEveryNs asks for it,
 //
-//   - a row of a level outside the window of the last snapshot says UNVERIFIED; a side
-//     of which the snapshot had fewer levels than asked for has no outside;
-//   - now and then a snapshot is fetched of a live book. The diffs that come meanwhile
-//     are kept, and brought to the snapshot as well, so that both stand at the same id.
-//     Inside the new window they must be equal: how far they are stands in the detail
-//     of the book's interval;
+//   - a row of a level outside the window of the last snapshot says UNVERIFIED, and so
+//     does a row of book_top or book_depth that shows what lies outside; a side of which
+//     the snapshot had fewer levels than asked for has no outside;
+//   - now and then, and soon when the touch has walked to the window's edge, a snapshot
+//     is fetched of a live book. The diffs that come meanwhile are kept, and brought to
+//     the snapshot as well, so that both stand at the same id. Inside the new window they
+//     must be equal: how far they are stands in the detail of the book's interval;
 //   - where they are not, the book becomes what the venue says, and is written as a
 //     snapshot at its id. (Not as a keyframe, which by contract repeats the book that
-//     there is.) If the old window held the difference, the chain has lied: a gap.
+//     there is.) If the old window held the difference, the chain has lied, or the answer
+//     has: another one is asked for, and if that says so too it is a gap.
+//
+// An audit must never cost the record anything: its request waits for what others leave
+// of the venue's budget, a resync or a probe takes its place, an answer that does not fit
+// (empty, refused, out of a cache) is asked for again a few times and then not before the
+// next period. A fresh snapshot begins the period anew. The compare itself is in compare.go.
 
-const auditTriesMax = 5
+const (
+	auditTriesMax = 5
+	auditRetryNs  = 1e9 // doubled each time
+
+	// auditAheadNs is how long an answer waits for the stream to reach its id.
+	auditAheadNs = 5e9
+
+	// auditEarlyNs is the least time between two audits of a book, whatever asks for them.
+	auditEarlyNs = 60e9
+
+	// auditBytesMax bounds the diffs that are kept for an answer: half an hour of BTCUSDT
+	// at its recorded rate is some 50 MiB, a minute less than 2. Rows depend on it.
+	auditBytesMax = 4 << 20
+)
 
 // audit is the state of one instrument's.
 type audit struct {
-	DueTs int64 `json:"due_ts"` // 0: not yet planned
-	Asked bool  `json:"asked"`
-	Tries int   `json:"tries"`
-	First int64 `json:"first"` // first id that is kept, event.Null for none
+	DueTs   int64 `json:"due_ts"`   // 0: not yet planned
+	LastTs  int64 `json:"last_ts"`  // when the last one was begun, or the book
+	Asked   bool  `json:"asked"`    // one is under way
+	Tries   int   `json:"tries"`    // answers that did not fit
+	First   int64 `json:"first"`    // first id that is kept, event.Null for none
+	Ahead   int64 `json:"ahead"`    // id of the answer that waits for the stream, event.Null for none
+	AheadTs int64 `json:"ahead_ts"` // since when
+	Doubted bool  `json:"doubted"`  // one answer has contradicted the chain
 
-	buffer []byte // whole input records of the diffs since it was asked
+	Count int       `json:"count"` // audits of this book
+	Worst auditMark `json:"worst"` // of them
+
+	buffer []byte // whole input records of the diffs since it was asked; Aux is the diff's id
+	answer []byte // that waits
+}
+
+// auditMark is how an audit came out.
+type auditMark struct {
+	ID    int64 `json:"id"`
+	Equal int   `json:"equal"`
+	All   int   `json:"all"`
 }
 
 // horizon is how far one side of the last snapshot reached.
@@ -41,23 +75,51 @@ type horizon struct {
 	Px      int64 `json:"px"` // of the worst level
 }
 
-func (m *Machine) audits() bool { return m.cfg.AuditEveryNs > 0 && m.rules.RestSnapshot }
-
-// beyond says that a level lies outside the window of the last snapshot.
-func (inst *instrument) beyond(side event.Side, px int64) bool {
-	h := inst.horizon[side-event.Bid]
+// beyond says that a level of the side lies outside.
+func (h *horizon) beyond(side event.Side, px int64) bool {
 	return h.Bounded && (side == event.Bid && px < h.Px || side == event.Ask && px > h.Px)
 }
 
+func (m *Machine) audits() bool { return m.cfg.AuditEveryNs > 0 && m.rules.RestSnapshot }
+
 func (inst *instrument) levelFlags(side event.Side, px int64) uint8 {
-	if inst.beyond(side, px) {
+	if inst.horizon[side-event.Bid].beyond(side, px) {
 		return event.FlagUnverified
 	}
 	return 0
 }
 
-// window notes how far a snapshot reaches.
+// topFlags: the first levels, as the last row of book_top has them, are the venue's only
+// where all of them lie inside the window, and as many as there is room for.
+func (inst *instrument) topFlags() uint8 {
+	for s := range inst.horizon {
+		t := &inst.top[s]
+		if h := &inst.horizon[s]; h.Bounded && (t.n < len(t.levels) || h.beyond(event.Side(s)+event.Bid, t.levels[t.n-1].Px)) {
+			return event.FlagUnverified
+		}
+	}
+	return 0
+}
+
+// bandFlags: the same of a side's widest band.
+func (inst *instrument) bandFlags(side event.Side, bps int) uint8 {
+	h := &inst.horizon[side-event.Bid]
+	if best, ok := inst.book.Best(side); h.Bounded && (!ok || h.beyond(side, best.Px) || away(best.Px, h.Px) < bandOf(best.Px, bps)) {
+		return event.FlagUnverified
+	}
+	return 0
+}
+
+// window notes how far a snapshot reaches. The venue gives no more than its sheet lists,
+// however much is asked for.
 func (m *Machine) window(msg *venues.Message) (w [2]horizon) {
+	depth := m.cfg.Depth
+	if !m.audits() || depth <= 0 {
+		return w
+	}
+	if len(m.rules.Depths) > 0 {
+		depth = min(depth, slices.Max(m.rules.Depths))
+	}
 	var n [2]int
 	for _, l := range m.batch.Levels[msg.Lo:msg.Hi] {
 		s := l.Side - event.Bid
@@ -66,151 +128,119 @@ func (m *Machine) window(msg *venues.Message) (w [2]horizon) {
 		}
 	}
 	for s := range w {
-		if w[s].Bounded = m.audits() && m.cfg.Depth > 0 && n[s] >= m.cfg.Depth; !w[s].Bounded {
+		if w[s].Bounded = n[s] >= depth; !w[s].Bounded {
 			w[s].Px = 0
 		}
 	}
 	return w
 }
 
-func (m *Machine) tickAudit(i int, inst *instrument) {
-	a := &inst.audit
-	switch every := m.cfg.AuditEveryNs; {
-	case !m.audits() || inst.state != bookLive:
-	case a.DueTs == 0: // not all at once
-		a.DueTs = m.now + every/int64(len(m.insts))*int64(i+1)
-	case m.now >= a.DueTs && !a.Asked && inst.request == 0:
-		*a = audit{DueTs: a.DueTs + every, Asked: true, First: event.Null, buffer: a.buffer[:0]}
-		m.fetch(inst, 0)
+func (m *Machine) tickAudit(inst *instrument) {
+	a, every := &inst.audit, m.cfg.AuditEveryNs
+	if !m.audits() || inst.state != bookLive {
+		return
+	}
+	if a.DueTs == 0 {
+		// Not all at once: multiples of the golden ratio spread the instruments of all
+		// feeds evenly over a period, however many there are.
+		phase, _ := bits.Mul64(uint64(inst.dir+1)*0x9e37_79b9_7f4a_7c15, uint64(every))
+		a.DueTs = m.now + 1 + int64(phase)
+	}
+	switch {
+	case a.Asked && a.Ahead != event.Null:
+		if inst.seq >= a.Ahead {
+			m.auditAnswer(inst, a.answer)
+		} else if m.now-a.AheadTs >= auditAheadNs {
+			m.auditAgain(inst)
+		}
+	case a.Asked || inst.request != 0:
+	case m.now >= a.DueTs || inst.topFlags() != 0 && m.now-a.LastTs >= auditEarlyNs:
+		for a.DueTs <= m.now {
+			a.DueTs += every * ((m.now-a.DueTs)/every + 1)
+		}
+		a.begin(m.now)
+		m.ask(inst, 0, true)
 	}
 }
 
-// keep keeps a diff that the book has taken, for the snapshot that is on its way.
+// renew plans the audits of a new book.
+func (a *audit) renew(now int64) {
+	a.end()
+	a.DueTs, a.LastTs, a.Count, a.Worst = 0, now, 0, auditMark{}
+}
+
+func (a *audit) begin(now int64) {
+	a.end()
+	a.Asked, a.LastTs = true, now
+}
+
+// end forgets the one that is under way.
+func (a *audit) end() {
+	if cap(a.buffer) > auditBytesMax/16 {
+		a.buffer = nil
+	}
+	a.buffer, a.answer = a.buffer[:0], nil
+	a.Asked, a.Tries, a.First, a.Doubted = false, 0, event.Null, false
+	a.Ahead, a.AheadTs = event.Null, 0
+}
+
+// keep keeps a diff that the book has taken, for the answer that is on its way. Without
+// room it begins anew: the answer must then be newer.
 func (a *audit) keep(in *event.Input, msg *venues.Message, bytesMax int) {
 	if !a.Asked {
 		return
 	}
-	if len(a.buffer)+event.InputSize(len(in.Data)) > bytesMax {
-		a.end() // it has waited too long; there will be another one
-		return
+	if len(a.buffer) > 0 && len(a.buffer)+event.InputSize(len(in.Data)) > min(bytesMax, auditBytesMax) {
+		a.buffer, a.First = a.buffer[:0], event.Null
 	}
 	if a.First == event.Null {
 		a.First = msg.First
 	}
-	a.buffer = event.AppendInput(a.buffer, in.InputHead, in.Data)
+	head := in.InputHead
+	head.Aux = msg.Seq
+	a.buffer = event.AppendInput(a.buffer, head, in.Data)
 }
 
-func (a *audit) end() { *a = audit{DueTs: a.DueTs, First: event.Null, buffer: a.buffer[:0]} }
+// auditAgain asks for another answer, later each time, and not for ever.
+func (m *Machine) auditAgain(inst *instrument) {
+	a := &inst.audit
+	a.answer, a.Ahead, a.AheadTs = nil, event.Null, 0
+	if a.Tries++; a.Tries >= auditTriesMax {
+		m.note("%s %s: no snapshot for the audit fits the stream; later", m.rules.Name, inst.Symbol)
+		inst.stats.AuditsGivenUp++
+		a.end()
+		return
+	}
+	if inst.request == 0 {
+		m.ask(inst, auditRetryNs<<(a.Tries-1), true)
+	}
+}
+
+// auditAnswer takes the body of a snapshot of a live book.
+func (m *Machine) auditAnswer(inst *instrument, body []byte) {
+	if !m.readSnapshot(inst, body) {
+		m.auditAgain(inst)
+		return
+	}
+	m.audited(inst, &m.batch.Messages[0], body)
+}
 
 // audited takes the snapshot of a live book.
-func (m *Machine) audited(inst *instrument, msg *venues.Message) {
+func (m *Machine) audited(inst *instrument, msg *venues.Message, body []byte) {
 	a := &inst.audit
 	oldest := inst.seq + 1
 	if a.First != event.Null {
 		oldest = a.First
 	}
-	if msg.Seq+1 < oldest || msg.Seq > inst.seq { // no way to the same id
-		if a.Tries++; a.Tries >= auditTriesMax {
-			m.note("%s %s: no snapshot for the audit fits the stream; later", m.rules.Name, inst.Symbol)
-			a.end()
-			return
+	switch {
+	case msg.Lo == msg.Hi || msg.Seq+1 < oldest: // nothing, or out of a cache
+		m.auditAgain(inst)
+	case msg.Seq > inst.seq: // the stream is on its way there
+		a.Ahead, a.AheadTs = msg.Seq, m.now
+		if len(a.answer) == 0 || &a.answer[0] != &body[0] {
+			a.answer = append(a.answer[:0], body...)
 		}
-		m.refetch(inst)
-		return
+	default:
+		m.auditNow(inst, msg)
 	}
-	inst.attempts = 0
-	seq, window := msg.Seq, m.window(msg)
-	shadow := book.New(max(1, inst.tick))
-	for _, l := range m.batch.Levels[msg.Lo:msg.Hi] {
-		shadow.Set(l.Side, l.Px, l.Qty)
-	}
-	for rest := a.buffer; len(rest) > 0; {
-		in, size, err := event.GetInput(rest)
-		if err != nil {
-			panic(err) // we wrote it
-		}
-		rest = rest[size:]
-		if m.dec.Decode(in.Data, &m.batch) != ledger.Accepted {
-			continue // it was, when it came
-		}
-		for k := range m.batch.Messages {
-			d := &m.batch.Messages[k]
-			if d.Kind != venues.KindDelta || d.Inst != int(inst.dir-m.cfg.Base) || d.Seq <= seq {
-				continue
-			}
-			for _, l := range m.batch.Levels[d.Lo:d.Hi] {
-				shadow.Set(l.Side, l.Px, l.Qty)
-			}
-		}
-	}
-	a.end()
-	m.compare(inst, shadow, window)
-}
-
-// compare holds the book against the venue's, inside the window of the venue's.
-func (m *Machine) compare(inst *instrument, venue *book.Book, window [2]horizon) {
-	before := inst.horizon
-	inst.horizon = window // so that beyond asks about the new one
-	equal, all, ghosts, inside := 0, 0, 0, false
-	var fix []event.Level
-	for side := event.Bid; side <= event.Ask; side++ {
-		own, theirs := inst.book.AppendLevels(nil, side), venue.AppendLevels(nil, side)
-		for len(own)+len(theirs) > 0 {
-			l := event.Level{Side: side} // what the venue has at the better price of the two
-			was := int64(0)
-			takeOwn := len(theirs) == 0 || len(own) > 0 && (own[0].Px == theirs[0].Px || (own[0].Px > theirs[0].Px) == (side == event.Bid))
-			takeTheirs := len(own) == 0 || len(theirs) > 0 && (!takeOwn || own[0].Px == theirs[0].Px)
-			if takeOwn {
-				l.Px, was = own[0].Px, own[0].Qty
-				own = own[1:]
-			}
-			if takeTheirs {
-				l.Px, l.Qty = theirs[0].Px, theirs[0].Qty
-				theirs = theirs[1:]
-			}
-			if inst.beyond(side, l.Px) {
-				continue
-			}
-			if all++; was == l.Qty {
-				equal++
-				continue
-			}
-			if l.Qty == 0 {
-				ghosts++
-			}
-			h := before[side-event.Bid]
-			inside = inside || !h.Bounded || side == event.Bid && l.Px >= h.Px || side == event.Ask && l.Px <= h.Px
-			fix = append(fix, l)
-		}
-	}
-	inst.stats.Audits++
-	inst.stats.AuditLevels += uint64(all)
-	inst.stats.AuditWrong += uint64(len(fix))
-	percent := "100"
-	if len(fix) > 0 { // rounded down: what is not equal is never 100
-		percent = fmt.Sprintf("%d.%02d", equal*100/all, equal*10_000/all%100)
-	}
-	detail := fmt.Sprintf("audit at id %d: %s %% of %d levels equal, %d ghosts", inst.seq, percent, all, ghosts)
-	if len(fix) > 0 {
-		m.note("%s %s: %s", m.rules.Name, inst.Symbol, detail)
-		m.correct(inst, fix, inside)
-	}
-	iv := &inst.streams[event.StreamBook]
-	iv.detail, iv.changed = detail, true
-}
-
-// correct makes the book what the venue says, and writes it.
-func (m *Machine) correct(inst *instrument, fix []event.Level, inside bool) {
-	for _, l := range fix {
-		inst.book.Set(l.Side, l.Px, l.Qty)
-	}
-	if inside {
-		m.breakStream(inst, event.StreamBook, event.CauseSequence)
-		m.beginBook(inst)
-	}
-	m.continueBook(inst) // a silence before it has been only that
-	inst.keyframeOwed = false
-	inst.stats.BookMessages++
-	m.putWhole(inst, m.collect(inst), event.FlagSnapshot)
-	m.putTop(inst, event.Null, true)
 }

@@ -1,6 +1,8 @@
 package feed
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,7 +13,10 @@ import (
 // is asked for: a request is under way.
 func auditRig(t *testing.T) *rig {
 	r := newRig(t, inst("AAAUSDT"))
-	r.cfg.Depth, r.cfg.AuditEveryNs = 2, 60e9
+	r.cfg.Depth, r.cfg.AuditEveryNs, r.cfg.TopLevels = 2, 60e9, 2
+	r.cfg.DepthBps = []int{1, 10}
+	r.model = newModel(1, 2)
+	r.model.bands = r.cfg.DepthBps
 	r.run()
 	r.connect()
 	r.ack(1)
@@ -89,7 +94,7 @@ func TestAuditEqual(t *testing.T) {
 	if len(r.sink.records) != n {
 		t.Errorf("%d records more", len(r.sink.records)-n)
 	}
-	r.wantDetail("audit at id 107: 100 % of 5 levels equal, 0 ghosts")
+	r.wantDetail("audit at id 107: 100 % of 5 levels equal, 0 ghosts, 0 missing, 0 of another size")
 	r.wantCover(0, event.StreamBook, "gap start", "verified chain")
 	if s := r.m.insts[0].stats; s.Audits != 1 || s.AuditLevels != 5 || s.AuditWrong != 0 {
 		t.Errorf("%+v", s)
@@ -106,7 +111,10 @@ func TestAuditEqual(t *testing.T) {
 	}
 	r.depth(0, 108, 108, "9.90=0", "")
 	r.asked = nil
-	r.ticks(70)
+	for id := int64(109); id < 180; id++ {
+		r.depth(0, id, id, "", "")
+		r.ticks(1)
+	}
 	if len(r.asked) != 1 {
 		t.Errorf("%d requests in the next period", len(r.asked))
 	}
@@ -119,7 +127,7 @@ func TestAuditFindsGhosts(t *testing.T) {
 	r := auditRig(t)
 	r.depth(0, 102, 105, "9.99=5 9.98=0", "")
 	r.rest(0, 200, body(103, "9.99=4 9.85=1", "10.01=1 10.02=2")) // 9.90 is none of them
-	r.wantDetail("audit at id 105: 60.00 % of 5 levels equal, 1 ghosts")
+	r.wantDetail("audit at id 105: 60.00 % of 5 levels equal, 1 ghosts, 1 missing, 0 of another size")
 	r.wantBook(0, 105, "9.99=5 9.85=1", "10.01=1 10.02=2 10.5=1")
 	r.wantCover(0, event.StreamBook, "gap start", "verified chain")
 	h, levels := r.lastBook()
@@ -127,6 +135,16 @@ func TestAuditFindsGhosts(t *testing.T) {
 		t.Errorf("%+v %+v", h, levels)
 	}
 	r.noted("60.00 % of 5 levels equal")
+	r.ticks(1) // the venue has no time for what the audit has written
+	var depth event.Head
+	for _, rec := range r.sink.records {
+		if event.RowKind(rec[4]) == event.RowDepth {
+			depth.Get(rec)
+		}
+	}
+	if depth.Ts != r.m.insts[0].streams[event.StreamBook].end || depth.TsEvent != event.Null {
+		t.Errorf("depth %+v", depth)
+	}
 	r.depth(0, 106, 106, "9.85=2", "")
 	if _, levels := r.lastBook(); levels[0].Flags != 0 { // the window is the new one
 		t.Errorf("%+v", levels)
@@ -135,48 +153,218 @@ func TestAuditFindsGhosts(t *testing.T) {
 	r.finish()
 }
 
-// Where the window that was promised holds the difference, the chain was no proof.
+// Where the window that was promised holds the difference, the chain was no proof, or
+// the answer is none: two answers have to say so.
 func TestAuditRefutesTheChain(t *testing.T) {
-	r := auditRig(t)
-	r.depth(0, 102, 102, "9.99=5", "")
-	r.rest(0, 200, body(102, "9.99=6 9.98=1", "10.01=1 10.02=2"))
-	r.wantBook(0, 102, "9.99=6 9.98=1 9.9=1", "10.01=1 10.02=2 10.5=1")
-	r.wantCover(0, event.StreamBook, "gap start", "verified chain", "gap sequence", "verified chain")
-	r.wantDetail("audit at id 102: 75.00 % of 4 levels equal, 0 ghosts")
-	r.finish()
+	for _, lied := range []bool{true, false} {
+		r := auditRig(t)
+		r.depth(0, 102, 102, "9.99=5", "")
+		n := len(r.sink.records)
+		r.rest(0, 200, body(102, "9.99=6 9.98=1", "10.01=1 10.02=2"))
+		if len(r.sink.records) != n || len(r.asked) != 2 {
+			t.Fatalf("%d records more, asked %+v", len(r.sink.records)-n, r.asked)
+		}
+		if lied {
+			r.rest(0, 200, body(102, "9.99=6 9.98=1", "10.01=1 10.02=2"))
+			r.wantBook(0, 102, "9.99=6 9.98=1 9.9=1", "10.01=1 10.02=2 10.5=1")
+			r.wantCover(0, event.StreamBook, "gap start", "verified chain", "gap sequence", "verified chain")
+			r.wantDetail("audit at id 102: 75.00 % of 4 levels equal, 0 ghosts, 0 missing, 1 of another size")
+		} else {
+			r.rest(0, 200, body(102, "9.99=5 9.98=1", "10.01=1 10.02=2"))
+			r.wantCover(0, event.StreamBook, "gap start", "verified chain")
+			r.wantDetail("audit at id 102: 100 % of 4 levels equal, 0 ghosts, 0 missing, 0 of another size")
+		}
+		r.noted("contradicts the chain in 1 levels")
+		r.finish()
+	}
 }
+
+const equal4 = " 100 % of 4 levels equal, 0 ghosts, 0 missing, 0 of another size"
 
 // A snapshot that does not fit the stream is fetched again, and not for ever.
 func TestAuditThatDoesNotFit(t *testing.T) {
 	r := auditRig(t)
 	r.depth(0, 102, 105, "9.99=5", "")
-	r.rest(0, 200, body(90, "1=1", "2=1"))  // out of a cache
-	r.rest(0, 200, body(109, "1=1", "2=1")) // ahead of the stream
+	r.rest(0, 200, body(90, "1=1", "2=1")) // out of a cache
 	r.rest(0, 500, "")
+	r.rest(0, 200, body(105, "", "")) // it would take the whole book away
 	if n := len(r.asked); n != 4 {
 		t.Fatalf("%d requests", n)
 	}
+	for i, a := range r.asked {
+		if !a.Spare || i > 0 && a.DelayNs != 1e9<<(i-1) {
+			t.Errorf("request %d: %+v", i, a)
+		}
+	}
 	r.rest(0, 200, body(104, "9.99=5 9.98=1", "10.01=1 10.02=2"))
-	r.wantDetail("audit at id 105: 100 % of 4 levels equal, 0 ghosts")
-
-	r = auditRig(t)
-	for range auditTriesMax {
-		r.rest(0, 200, body(90, "1=1", "2=1"))
-	}
-	r.noted("no snapshot for the audit fits the stream")
-	if n := len(r.asked); n != auditTriesMax {
-		t.Errorf("%d requests", n)
-	}
-	r.wantDetail("")
-	r.depth(0, 102, 102, "", "")
-	if len(r.m.insts[0].audit.buffer) > 0 {
-		t.Error("it keeps diffs for nobody")
-	}
+	r.wantDetail("audit at id 105:" + equal4)
 	r.finish()
 
+	for _, bad := range []struct {
+		status uint16
+		body   string
+	}{{200, body(90, "1=1", "2=1")}, {200, "{"}, {200, body(101, "", "")}, {429, ""}, {0, "no answer"}} {
+		r = auditRig(t)
+		for range auditTriesMax {
+			r.rest(0, bad.status, bad.body)
+		}
+		r.noted("no snapshot for the audit fits the stream")
+		if n := len(r.asked); n != auditTriesMax {
+			t.Errorf("%d requests", n)
+		}
+		r.wantDetail("")
+		r.depth(0, 102, 102, "", "")
+		if a := &r.m.insts[0].audit; len(a.buffer) > 0 || a.Asked || r.m.insts[0].stats.AuditsGivenUp != 1 {
+			t.Errorf("it goes on for nobody: %+v", a)
+		}
+		n := len(r.sink.records)
+		r.rest(0, 200, body(101, "1=1", "2=1")) // an answer that nobody waits for
+		if len(r.sink.records) != n {
+			t.Error("it has been taken")
+		}
+		r.wantBook(0, 102, "9.99=1 9.98=1 9.9=1", "10.01=1 10.02=2 10.5=1")
+		r.finish()
+	}
+
 	r = auditRig(t)
-	r.depth(0, 109, 109, "", "") // a gap meanwhile: the answer makes the new book
+	r.depth(0, 109, 109, "", "") // a gap meanwhile
+	r.ticks(1)
+	if last := r.asked[len(r.asked)-1]; len(r.asked) != 2 || last.Spare || last.Request == r.asked[0].Request {
+		t.Errorf("asked %+v", r.asked)
+	}
 	r.rest(0, 200, body(109, "9.99=6 9.98=1", "10.01=1 10.02=2"))
 	r.wantDetail("")
 	r.finish()
+}
+
+// An answer that is ahead of the stream waits for it.
+func TestAuditAhead(t *testing.T) {
+	r := auditRig(t)
+	r.rest(0, 200, body(104, "9.99=5 9.98=1", "10.01=1 10.02=2"))
+	r.keyframe()
+	at := len(r.inputs) - 1
+	r.ticks(2)
+	r.wantDetail("")
+	r.depth(0, 102, 103, "9.99=4", "")
+	r.depth(0, 104, 106, "9.99=5 9.98=7", "") // it reaches beyond the answer's id
+	r.ticks(1)
+	r.wantDetail("audit at id 106:" + equal4)
+	if len(r.asked) != 1 {
+		t.Errorf("asked %+v", r.asked)
+	}
+	r.finish()
+	sameFrom(t, r, at)
+
+	r = auditRig(t)
+	r.rest(0, 200, body(104, "9.99=5 9.98=1", "10.01=1 10.02=2"))
+	r.ticks(6) // the stream never gets there
+	if len(r.asked) != 2 || len(r.m.insts[0].audit.answer) > 0 {
+		t.Errorf("asked %+v", r.asked)
+	}
+	r.finish()
+}
+
+// A probe does not wait behind an audit: it takes its place, and its answer does for both.
+func TestAuditGivesWay(t *testing.T) {
+	r := auditRig(t)
+	r.ticks(40)
+	if last := r.asked[len(r.asked)-1]; len(r.asked) != 2 || last.Spare {
+		t.Fatalf("asked %+v", r.asked)
+	}
+	r.rest(0, 200, body(101, "9.99=1 9.98=1", "10.01=1 10.02=2"))
+	r.wantDetail("audit at id 101:" + equal4)
+	r.depth(0, 102, 102, "9.99=2", "") // the silence was only that, and the detail stays
+	r.wantDetail("audit at id 101:" + equal4)
+	r.finish()
+}
+
+// What no longer fits is dropped, and the answer must then be newer.
+func TestAuditBuffer(t *testing.T) {
+	r := auditRig(t)
+	r.m.bufferBytes = 400
+	for id := int64(102); id < 120; id++ {
+		r.depth(0, id, id, "9.99=5", "")
+	}
+	if a := &r.m.insts[0].audit; len(a.buffer) > 400 || a.First < 110 {
+		t.Errorf("%d bytes from id %d", len(a.buffer), a.First)
+	}
+	r.rest(0, 200, body(103, "9.99=5 9.98=1", "10.01=1 10.02=2"))
+	r.wantDetail("")
+	r.rest(0, 200, body(119, "9.99=5 9.98=1", "10.01=1 10.02=2"))
+	r.wantDetail("audit at id 119:" + equal4)
+}
+
+// What is shown of a book whose touch has walked to the edge of the window is unproven,
+// and a new window is asked for soon.
+func TestHorizonAtTheTouch(t *testing.T) {
+	r := auditRig(t)
+	r.rest(0, 200, body(101, "9.99=1 9.98=1", "10.01=1 10.02=2"))
+	flags := func(kind event.RowKind) uint8 {
+		for i := len(r.sink.records) - 1; i >= 0; i-- {
+			if rec := r.sink.records[i]; event.RowKind(rec[4]) == kind {
+				var h event.Head
+				h.Get(rec)
+				return h.Flags
+			}
+		}
+		t.Fatal("no row")
+		return 0
+	}
+	r.depth(0, 102, 102, "9.99=2", "10.01=2")
+	r.ticks(1)
+	if top, depth := flags(event.RowTop), flags(event.RowDepth); top != 0 || depth != 0 {
+		t.Errorf("inside: top %d, depth %d", top, depth)
+	}
+	asked := len(r.asked)
+	r.depth(0, 103, 103, "", "10.01=0 10.03=1") // 10.02 and what we know beyond
+	r.ticks(1)
+	if top, depth := flags(event.RowTop), flags(event.RowDepth); top != event.FlagUnverified || depth != event.FlagUnverified {
+		t.Errorf("at the edge: top %d, depth %d", top, depth)
+	}
+	for id := int64(104); len(r.asked) == asked && id < 200; id++ {
+		r.depth(0, id, id, "9.99=3", "")
+		r.ticks(1)
+	}
+	if len(r.asked) != asked+1 || !r.asked[asked].Spare {
+		t.Fatalf("asked %+v", r.asked[asked:])
+	}
+	seq := r.m.insts[0].seq
+	r.rest(0, 200, body(seq, "9.99=3 9.98=1", "10.02=2 10.025=1"))
+	r.depth(0, seq+1, seq+1, "", "10.025=2")
+	r.ticks(1)
+	if top := flags(event.RowTop); top != 0 {
+		t.Errorf("in the new window: top %d", top)
+	}
+	r.wantCover(0, event.StreamBook, "gap start", "verified chain")
+	r.finish()
+}
+
+// The audits of many instruments are spread over the period, whatever feed they are of.
+func TestAuditsAreSpread(t *testing.T) {
+	var insts []event.Instrument
+	for i := range 40 {
+		insts = append(insts, inst(fmt.Sprintf("S%02dUSDT", i)))
+	}
+	var due []int64
+	for feed := range 3 {
+		r := newRig(t, insts...)
+		r.cfg.Depth, r.cfg.AuditEveryNs, r.cfg.Base = 2, 1200e9, uint32(40*feed)
+		r.model = newModel(len(insts), r.cfg.TopLevels)
+		r.run()
+		r.connect()
+		for i := range insts {
+			r.depth(i, 100, 100, "", "")
+			r.rest(i, 200, body(100, "9.99=1 9.98=1", "10.01=1 10.02=2"))
+		}
+		r.ticks(1)
+		for i := range insts {
+			due = append(due, r.m.insts[i].audit.DueTs-r.now)
+		}
+	}
+	slices.Sort(due)
+	for i := range due {
+		if due[i] <= 0 || due[i] > 1200e9 || i > 0 && due[i]-due[i-1] < 2e9 {
+			t.Errorf("audit %d of 120 in 20 minutes is due after %d s", i, due[i]/1e9)
+		}
+	}
 }

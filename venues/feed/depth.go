@@ -29,8 +29,10 @@ func (m *Machine) putDepth(inst *instrument) {
 	if b == nil {
 		return
 	}
+	widest := m.cfg.DepthBps[n-1]
 	h := m.head(event.RowDepth, inst, iv.end)
-	h.TsEvent, h.Seq, h.Flags, h.N = inst.lastEventTs, inst.seq, inst.flags(event.StreamBook), uint16(n)
+	h.TsEvent, h.Seq, h.N = inst.lastEventTs, inst.seq, uint16(n)
+	h.Flags = inst.flags(event.StreamBook) | inst.bandFlags(event.Bid, widest) | inst.bandFlags(event.Ask, widest)
 	h.Put(b, len(b))
 	bids := m.nearest(inst, event.Bid)
 	event.PutPair(b, 0, bestPx(bids), event.Null)

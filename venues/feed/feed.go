@@ -47,7 +47,7 @@ import (
 
 // Version of the derivation. It stands in every run record: rows derived by
 // another version may differ.
-const Version = 3
+const Version = 4
 
 // bufferBytesMax bounds what an instrument holds back while it waits for its
 // snapshot. Waiting ends by memory, not by patience: 32 MiB is some twenty
@@ -117,7 +117,7 @@ type ActionKind uint8
 
 const (
 	ActionSend      ActionKind = iota // send Text on the connection Line
-	ActionFetch                       // fetch the snapshot of Inst after DelayNs; answer with Request
+	ActionFetch                       // fetch the snapshot of Inst after DelayNs, in place of one that is under way; answer with Request
 	ActionReconnect                   // replace the connection Line before it ends: dial the other line, and close this one when the other is Joined; Text says why
 	ActionNote                        // tell the operator Text
 )
@@ -129,6 +129,7 @@ type Action struct {
 	Inst    int
 	Request uint32
 	DelayNs int64
+	Spare   bool // of a fetch: it can wait, and takes only what others leave of the venue's budget
 	Text    string
 }
 
@@ -213,6 +214,9 @@ type InstrumentStats struct {
 	Audits         uint64
 	AuditLevels    uint64 // compared
 	AuditWrong     uint64 // of them that were not as the venue had them
+	AuditGhosts    uint64 // of these, those that the venue did not have at all
+	AuditMatchPpm  uint64 // levels that were equal in the last audit, in millionths
+	AuditsGivenUp  uint64
 	LastGapCause   event.Cause
 	LastGapTs      int64
 }
@@ -398,7 +402,7 @@ func (m *Machine) setUp(cfg Config, feedID uint16) error {
 		inst := &m.insts[i]
 		*inst = instrument{Instrument: cfg.Instruments[i], dir: cfg.Base + uint32(i), lastTrade: event.Null, lastQuote: event.Null, lastEventTs: event.Null}
 		inst.detail = m.depthDetail()
-		inst.audit.First = event.Null
+		inst.audit.renew(0)
 		inst.unheard(event.StreamBook)
 		inst.unheard(event.StreamTrades)
 		inst.tryPx, inst.tryQty = inst.PxScale, inst.QtyScale
@@ -515,7 +519,7 @@ func (m *Machine) tick() {
 			m.tickSync(inst)
 			m.tickSilence(inst)
 			m.putDepth(inst)
-			m.tickAudit(i, inst)
+			m.tickAudit(inst)
 		}
 		for s := range event.NumStreams {
 			m.extendGap(inst, s)

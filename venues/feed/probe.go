@@ -31,6 +31,9 @@ func (m *Machine) tickProbe(inst *instrument) {
 	case m.rules.RestSnapshot && (p.asked == 0 || m.now-p.asked >= p.waitNs):
 		p.asked = m.now
 		p.waitNs = min(max(2*p.waitNs, probeWaitNsMin), probeWaitNsMax)
+		if inst.audit.Asked { // what it waits for can wait no longer
+			inst.request = 0
+		}
 		m.fetch(inst, 0)
 	}
 }

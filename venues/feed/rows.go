@@ -101,7 +101,7 @@ func (m *Machine) putTop(inst *instrument, tsEvent int64, always bool) {
 		return
 	}
 	h := m.head(event.RowTop, inst, inst.lastTs)
-	h.TsEvent, h.Seq, h.Flags = tsEvent, inst.seq, inst.flags(event.StreamBook)
+	h.TsEvent, h.Seq, h.Flags = tsEvent, inst.seq, inst.flags(event.StreamBook)|inst.topFlags()
 	h.N, h.Extra = uint16(bids.n), uint16(asks.n)
 	h.Put(b, len(b))
 	for i, l := range bids.levels[:bids.n] {

@@ -93,15 +93,19 @@ func (m *Machine) dropBuffer(inst *instrument) {
 
 // fetch asks for a snapshot unless one is under way.
 func (m *Machine) fetch(inst *instrument, delayNs int64) {
-	if inst.request != 0 {
-		return
+	if inst.request == 0 {
+		m.ask(inst, delayNs, false)
 	}
+}
+
+// ask asks for a snapshot. Its answer is the only one that will be taken.
+func (m *Machine) ask(inst *instrument, delayNs int64, spare bool) {
 	m.requests++
 	if inst.request = m.requests; m.hole {
 		inst.request = anyRequest
 	}
 	inst.stats.Fetches++
-	m.act(Action{Kind: ActionFetch, Inst: int(inst.dir - m.cfg.Base), Request: inst.request, DelayNs: delayNs})
+	m.act(Action{Kind: ActionFetch, Inst: int(inst.dir - m.cfg.Base), Request: inst.request, DelayNs: delayNs, Spare: spare})
 }
 
 // refetch asks again, later each time.
@@ -130,22 +134,23 @@ func (m *Machine) rest(in *event.Input) {
 	inst := &m.insts[i]
 	if status != 200 {
 		m.note("%s %s: snapshot request failed with status %d: %.120s", m.rules.Name, inst.Symbol, status, in.Data)
-		m.refetch(inst)
-		return
 	}
-	reason := m.decode(func() ledger.Reason { return m.dec.DecodeSnapshot(int(i), in.Data, &m.batch) })
-	if reason != ledger.Accepted {
-		m.note("%s %s: snapshot cannot be used (%s): %.120s", m.rules.Name, inst.Symbol, reason, in.Data)
+	if status != 200 || !m.readSnapshot(inst, in.Data) {
+		if inst.state == bookLive && inst.audit.Asked {
+			inst.request = 0
+			m.auditAgain(inst)
+			return
+		}
 		m.refetch(inst)
 		return
 	}
 	msg := &m.batch.Messages[0]
 	switch {
 	case inst.state == bookLive:
-		inst.request = 0
+		inst.request, inst.attempts = 0, 0
 		inst.probe.answered(msg.Seq, m.now)
 		if inst.audit.Asked {
-			m.audited(inst, msg)
+			m.audited(inst, msg, in.Data)
 		}
 	case inst.state != bookSyncing:
 		inst.request = 0
@@ -164,11 +169,25 @@ func (m *Machine) rest(in *event.Input) {
 	}
 }
 
+// readSnapshot decodes a fetched snapshot, and says why it cannot be used.
+func (m *Machine) readSnapshot(inst *instrument, body []byte) bool {
+	reason := m.decode(func() ledger.Reason {
+		return m.dec.DecodeSnapshot(int(inst.dir-m.cfg.Base), body, &m.batch)
+	})
+	if reason != ledger.Accepted {
+		m.note("%s %s: snapshot cannot be used (%s): %.120s", m.rules.Name, inst.Symbol, reason, body)
+	}
+	return reason == ledger.Accepted
+}
+
 // applySnapshot makes a fetched snapshot the book.
 func (m *Machine) applySnapshot(inst *instrument, msg *venues.Message) {
 	m.load(inst, msg)
 	inst.seq, inst.state = msg.Seq, bookLive
-	inst.horizon = m.window(msg)
+	if inst.horizon = m.window(msg); m.audits() {
+		inst.audit.renew(m.now)
+		inst.detail = m.depthDetail()
+	}
 	m.beginBook(inst)
 	m.putSnapshot(inst, msg)
 }
