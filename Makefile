@@ -34,9 +34,9 @@ sim: ## the whole agent on a simulated machine, in virtual time: SEED=n shows on
 bench: ## benchmarks, with allocations; BENCH=regexp picks some
 	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem ./...
 
-gates: ## zero allocations; instructions per message within bench/budgets.go (needs valgrind)
-	$(GATE) -run 'Alloc' ./...
-	DEEPTAPE_GATES=1 $(GATE) -run 'TestInstructions' ./bench
+gates: ## allocations, record layout, ledger; instructions by callgrind, ratios in one run: bench/budgets.go
+	$(GATE) -run 'Alloc|Layout|Memory|Mistake|Balance' ./bench ./hotpath/... ./ilp/line ./venues/...
+	DEEPTAPE_GATES=1 $(GATE) -p=1 -v -run '^TestGate' ./bench
 
 fmt: ## gofmt everything
 	gofmt -l -w .
@@ -44,7 +44,7 @@ fmt: ## gofmt everything
 lint: ## gofmt, vet with every build tag, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "not formatted (make fmt):"; gofmt -l .; exit 1; }
 	go vet -tags valgrind ./...
-	go vet -tags planted_ack,planted_chain ./ilp/deliver ./venues/feed
+	go vet -tags planted_ack,planted_chain,planted_slow ./ilp/deliver ./venues/feed ./hotpath/book
 	$(STATICCHECK) ./...
 
 ci: ## what .ci/run does

@@ -1,26 +1,19 @@
 package bench
 
 import (
-	"bufio"
-	"compress/gzip"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
-	"sync"
 	"testing"
 
 	gbtree "github.com/google/btree"
 	tbtree "github.com/tidwall/btree"
-	"github.com/valyala/fastjson"
 	"golang.org/x/sys/unix"
 
 	"deeptape/hotpath/book"
 	"deeptape/hotpath/event"
-	"deeptape/hotpath/fixed"
 )
 
 // What the ladder is measured against: the structures that one would take from
@@ -155,95 +148,52 @@ func (b *googleBook) Clear() {
 	}
 }
 
-// bookTape is a snapshot and the messages after it, as integers.
+// bookTape is one snapshot of each of some books, and the messages after them, as integers.
 type bookTape struct {
-	snapshot []event.Level
-	messages [][]event.Level
-	levels   int
+	name      string
+	books     int
+	snapshots []bookMessage
+	messages  []bookMessage
+	levels    int // of messages
 }
 
-func (t *bookTape) add(message []event.Level) {
-	t.messages = append(t.messages, message)
-	t.levels += len(message)
+type bookMessage struct {
+	book   int
+	clear  bool // it replaces the book
+	levels []event.Level
 }
 
-// recordedBookTape is the BTCUSDT recording: 6,493 messages, 298,077 levels; a
-// book of 1,971 bids and 2,962 asks at its end.
-var recordedBookTape = sync.OnceValues(func() (*bookTape, error) {
-	dir := os.Getenv("DEEPTAPE_CAPTURES")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "shared", "captures")
-	}
-	f, err := os.Open(filepath.Join(dir, "binance", "spot_btcusdt_20240808_full.jsonl.gz"))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		return nil, err
-	}
-	tape := &bookTape{}
-	var parser fastjson.Parser
-	var parseErr error
-	levels := func(dst []event.Level, side event.Side, v []*fastjson.Value) []event.Level {
-		for _, l := range v {
-			px, err := fixed.Parse(l.GetStringBytes("0"), 2)
-			if err == nil {
-				var qty int64
-				qty, err = fixed.Parse(l.GetStringBytes("1"), 8)
-				dst = append(dst, event.Level{Px: px, Qty: qty, Side: side})
-			}
-			if err != nil && parseErr == nil {
-				parseErr = fmt.Errorf("cannot read level %q: %w", l, err)
-			}
+func (t *bookTape) add(m bookMessage) {
+	t.messages = append(t.messages, m)
+	t.levels += len(m.levels)
+}
+
+// recordedBookTape holds the rows of a recording: what its books really take.
+func recordedBookTape(r *recording) *bookTape {
+	tape := &bookTape{name: r.venue + "-" + r.name, books: len(r.insts)}
+	begun := make([]bool, len(r.insts))
+	for _, row := range r.rowsOf(event.RowBook) {
+		var h event.Head
+		h.Get(row)
+		m := bookMessage{book: int(h.Inst), clear: h.Flags&event.FlagSnapshot != 0}
+		for i := range event.Levels(row) {
+			m.levels = append(m.levels, event.GetLevel(row, i))
 		}
-		return dst
-	}
-	type early struct {
-		u      int64
-		levels []event.Level
-	}
-	var buffered []early
-	lines := bufio.NewScanner(z)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		v, err := parser.ParseBytes(lines.Bytes())
-		if err != nil {
-			return nil, err
-		}
-		if v.Exists("lastUpdateId") {
-			tape.snapshot = levels(tape.snapshot, event.Bid, v.GetArray("bids"))
-			tape.snapshot = levels(tape.snapshot, event.Ask, v.GetArray("asks"))
-			for _, e := range buffered {
-				if e.u > v.GetInt64("lastUpdateId") {
-					tape.add(e.levels)
-				}
-			}
-			continue
-		}
-		v = v.Get("data")
-		if string(v.GetStringBytes("e")) != "depthUpdate" {
-			continue
-		}
-		m := levels(levels(nil, event.Bid, v.GetArray("b")), event.Ask, v.GetArray("a"))
-		if tape.snapshot == nil {
-			buffered = append(buffered, early{v.GetInt64("u"), m})
+		if m.clear && !begun[h.Inst] {
+			begun[h.Inst] = true
+			tape.snapshots = append(tape.snapshots, m)
 		} else {
 			tape.add(m)
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return nil, err
-	}
-	return tape, parseErr
-})
+	return tape
+}
 
 // peakBookTape is a made market at its busiest: 5,000 levels a side, a touch that
 // walks, most changes near it, and as many levels removed as added.
 func peakBookTape() *bookTape {
 	r := rand.New(rand.NewPCG(1, 2))
-	tape := &bookTape{}
+	tape := &bookTape{name: "peak", books: 1, snapshots: []bookMessage{{clear: true}}}
 	mid := int64(6_000_000)
 	place := func(side event.Side, away int64) int64 {
 		if side == event.Bid {
@@ -253,7 +203,7 @@ func peakBookTape() *bookTape {
 	}
 	for i := range int64(5000) {
 		for side := event.Bid; side <= event.Ask; side++ {
-			tape.snapshot = append(tape.snapshot, event.Level{Px: place(side, 2*i), Qty: 1 + i, Side: side})
+			tape.snapshots[0].levels = append(tape.snapshots[0].levels, event.Level{Px: place(side, 2*i), Qty: 1 + i, Side: side})
 		}
 	}
 	for range 5000 {
@@ -264,28 +214,35 @@ func peakBookTape() *bookTape {
 			away := int64(r.ExpFloat64() * 1500)
 			m = append(m, event.Level{Px: place(side, away), Qty: int64(r.IntN(2) * (1 + r.IntN(1000))), Side: side})
 		}
-		tape.add(m)
+		tape.add(bookMessage{levels: m})
 	}
 	return tape
 }
 
-func bookTapes(b testing.TB) map[string]*bookTape {
-	tapes := map[string]*bookTape{"peak": peakBookTape()}
-	if tape, err := recordedBookTape(); err == nil {
-		tapes["recording"] = tape
-	} else if os.IsNotExist(err) {
-		b.Logf("no recording, only the made tape: %v", err)
-	} else {
-		b.Fatal(err)
+func recordedBookTapes(tb testing.TB) (tapes []*bookTape) {
+	for _, r := range recordings(tb) {
+		tapes = append(tapes, recordedBookTape(r))
 	}
 	return tapes
 }
 
-func applyBook(b bookRival, levels []event.Level) {
-	for i := range levels {
-		l := &levels[i]
+func bookTapes(tb testing.TB) []*bookTape { return append(recordedBookTapes(tb), peakBookTape()) }
+
+func applyBook(b bookRival, m *bookMessage) {
+	if m.clear {
+		b.Clear()
+	}
+	for i := range m.levels {
+		l := &m.levels[i]
 		b.Set(l.Side, l.Px, l.Qty)
 	}
+}
+
+func makeBooks(tape *bookTape, make func() bookRival) (books []bookRival) {
+	for range tape.books {
+		books = append(books, make())
+	}
+	return books
 }
 
 // threadNs is the processor time of the calling thread. The machine may be shared:
@@ -298,20 +255,18 @@ func threadNs() int64 {
 	return ts.Nano()
 }
 
-// replayBook plays the tape into every book, message by message, and returns the
-// nanoseconds that took, without the loading of the snapshots.
+// replayBook plays the tape into its books and returns the nanoseconds that took,
+// without the loading of the snapshots.
 func replayBook(books []bookRival, tape *bookTape) int64 {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	for _, b := range books {
-		b.Clear()
-		applyBook(b, tape.snapshot)
+	for i := range tape.snapshots {
+		applyBook(books[tape.snapshots[i].book], &tape.snapshots[i])
 	}
 	start := threadNs()
-	for _, m := range tape.messages {
-		for _, b := range books {
-			applyBook(b, m)
-		}
+	for i := range tape.messages {
+		m := &tape.messages[i]
+		applyBook(books[m.book], m)
 	}
 	return threadNs() - start
 }
@@ -322,109 +277,105 @@ func bookOf(b bookRival, side event.Side) []book.Level {
 }
 
 func TestBookRivalsAgree(t *testing.T) {
-	for name, tape := range bookTapes(t) {
-		var want [2][]book.Level
-		for i, rival := range bookRivals {
-			b := rival.make()
-			replayBook([]bookRival{b}, tape)
-			for side := event.Bid; side <= event.Ask; side++ {
-				got := bookOf(b, side)
-				if i == 0 {
-					want[side-1] = got
-				} else if !slices.Equal(got, want[side-1]) {
-					t.Errorf("tape %s, side %d: %s and %s end with different books", name, side, bookRivals[0].name, rival.name)
+	for _, tape := range bookTapes(t) {
+		own := makeBooks(tape, bookRivals[0].make)
+		replayBook(own, tape)
+		for _, rival := range bookRivals[1:] {
+			books := makeBooks(tape, rival.make)
+			replayBook(books, tape)
+			for i := range books {
+				for side := event.Bid; side <= event.Ask; side++ {
+					if got, want := bookOf(books[i], side), bookOf(own[i], side); !slices.Equal(got, want) || len(want) < 50 {
+						t.Errorf("tape %s, book %d, side %d: %s ends with %d levels, %s with %d others", tape.name, i, side, rival.name, len(got), bookRivals[0].name, len(want))
+					}
 				}
 			}
 		}
-		if len(want[0]) < 1000 || len(want[1]) < 1000 {
-			t.Errorf("tape %s ends with %d bids and %d asks only", name, len(want[0]), len(want[1]))
+	}
+}
+
+// BenchmarkBook: ns per level of a tape, each structure on its own.
+func BenchmarkBook(b *testing.B) {
+	for _, tape := range bookTapes(b) {
+		for _, rival := range bookRivals {
+			b.Run(fmt.Sprintf("tape=%s/v=%s", tape.name, rival.name), func(b *testing.B) {
+				books := makeBooks(tape, rival.make)
+				var total int64
+				for b.Loop() {
+					total += replayBook(books, tape)
+				}
+				b.ReportMetric(float64(total)/float64(b.N*tape.levels), "ns/level")
+			})
 		}
 	}
 }
 
-// BenchmarkBookUpdate: ns per level, each structure on its own.
-func BenchmarkBookUpdate(b *testing.B) {
-	for name, tape := range bookTapes(b) {
-		for _, n := range []int{1, 10} {
-			for _, rival := range bookRivals {
-				b.Run(fmt.Sprintf("tape=%s/books=%d/v=%s", name, n, rival.name), func(b *testing.B) {
-					var books []bookRival
-					for range n {
-						books = append(books, rival.make())
-					}
-					var total int64
-					for b.Loop() {
-						total += replayBook(books, tape)
-					}
-					b.ReportMetric(float64(total)/float64(b.N*n*tape.levels), "ns/level")
-				})
-			}
+// leastBook plays the tape to all structures in turn, some rounds, and returns the
+// least nanoseconds per level of each: what disturbs a round only ever adds to it.
+func leastBook(tape *bookTape, rounds int) (perLevel []float64) {
+	var books [][]bookRival
+	for _, r := range bookRivals {
+		books = append(books, makeBooks(tape, r.make))
+	}
+	least := slices.Repeat([]int64{math.MaxInt64}, len(books))
+	for range rounds {
+		for i := range books {
+			least[i] = min(least[i], replayBook(books[i], tape))
 		}
 	}
+	for _, ns := range least {
+		perLevel = append(perLevel, float64(ns)/float64(tape.levels))
+	}
+	return perLevel
 }
 
-// BenchmarkBookRatio plays the tape to all structures in turn, and compares the
-// best round of the ladder with the best round of the best other one: what
-// disturbs a round only ever adds to it.
-func BenchmarkBookRatio(b *testing.B) {
-	for name, tape := range bookTapes(b) {
-		b.Run("tape="+name, func(b *testing.B) {
-			var books []bookRival
-			for _, r := range bookRivals {
-				books = append(books, r.make())
-			}
-			least := slices.Repeat([]int64{math.MaxInt64}, len(books))
+// BenchmarkBookMany: so many books that they share no cache, a message to each in turn.
+func BenchmarkBookMany(b *testing.B) {
+	const books, messages = 256, 200
+	one := peakBookTape()
+	tape := &bookTape{books: books}
+	for i := range books {
+		tape.snapshots = append(tape.snapshots, bookMessage{book: i, clear: true, levels: one.snapshots[0].levels})
+	}
+	for _, m := range one.messages[:messages] {
+		for i := range books {
+			m.book = i
+			tape.add(m)
+		}
+	}
+	for _, rival := range bookRivals {
+		b.Run("books=256/v="+rival.name, func(b *testing.B) {
+			own := makeBooks(tape, rival.make)
+			var total int64
 			for b.Loop() {
-				for i := range books {
-					least[i] = min(least[i], replayBook(books[i:i+1], tape))
-				}
+				total += replayBook(own, tape)
 			}
-			for i, r := range bookRivals {
-				b.ReportMetric(float64(least[i])/float64(tape.levels), r.name+"-ns/level")
+			b.ReportMetric(float64(total)/float64(b.N*tape.levels), "ns/level")
+			if x, ok := own[0].(*book.Book); ok {
+				b.ReportMetric(float64(books*x.Bytes())/(1<<20), "MiB")
 			}
-			b.ReportMetric(float64(least[0])/float64(slices.Min(least[1:])), "ratio")
 		})
 	}
 }
 
-// BenchmarkBookMany: so many books that they share no cache, the ladder alone.
-func BenchmarkBookMany(b *testing.B) {
-	tape := *peakBookTape()
-	tape.messages = tape.messages[:200]
-	books := make([]bookRival, 256)
-	bytes := 0
-	for i := range books {
-		books[i] = book.New(1)
-	}
-	var total int64
-	for b.Loop() {
-		total += replayBook(books, &tape)
-	}
-	for _, x := range books {
-		bytes += x.(*book.Book).Bytes()
-	}
-	b.ReportMetric(float64(total)/float64(b.N*len(books)*200*40), "ns/level")
-	b.ReportMetric(float64(bytes)/(1<<20), "MiB")
-}
-
-// BenchmarkBookTop: the ten best of both sides, after each of the last thousand
-// messages of a tape (the replay between them is not counted, its effect on the
-// caches is).
+// BenchmarkBookTop: the ten best of both sides, after each of the last messages of a
+// tape (the replay between them is not counted, its effect on the caches is).
 func BenchmarkBookTop(b *testing.B) {
-	for name, tape := range bookTapes(b) {
+	for _, tape := range bookTapes(b) {
 		for _, rival := range bookRivals {
-			b.Run(fmt.Sprintf("tape=%s/v=%s", name, rival.name), func(b *testing.B) {
+			b.Run(fmt.Sprintf("tape=%s/v=%s", tape.name, rival.name), func(b *testing.B) {
 				const calls = 20 // reading the clock costs more than one call
 				runtime.LockOSThread()
 				defer runtime.UnlockOSThread()
-				x := rival.make()
+				books := makeBooks(tape, rival.make)
 				var dst [10]book.Level
 				var total int64
-				last := tape.messages[len(tape.messages)-1000:]
-				replayBook([]bookRival{x}, tape)
+				last := tape.messages[max(0, len(tape.messages)-1000):]
+				replayBook(books, tape)
 				for b.Loop() {
-					for _, m := range last {
-						applyBook(x, m)
+					for i := range last {
+						x := books[last[i].book]
+						applyBook(x, &last[i])
 						start := threadNs()
 						for range calls {
 							x.Top(event.Bid, dst[:])
@@ -437,4 +388,33 @@ func BenchmarkBookTop(b *testing.B) {
 			})
 		}
 	}
+}
+
+// ratioBookRecordings is the ladder against the best of the others, for each recording
+// its own best, per level over all recordings.
+func ratioBookRecordings(t *testing.T) float64 {
+	var own, best, levels float64
+	for _, tape := range recordedBookTapes(t) {
+		ns := leastBook(tape, 8)
+		t.Logf("%s: %.1f ns a level in %v", tape.name, ns, bookNames())
+		own += ns[0] * float64(tape.levels)
+		best += slices.Min(ns[1:]) * float64(tape.levels)
+		levels += float64(tape.levels)
+	}
+	t.Logf("all: %.1f ns a level, the best others %.1f", own/levels, best/levels)
+	return own / best
+}
+
+// ratioBookPeak is the ladder against the sorted slice where the market is busiest.
+func ratioBookPeak(t *testing.T) float64 {
+	ns := leastBook(peakBookTape(), 8)
+	t.Logf("peak: %.1f ns a level in %v", ns, bookNames())
+	return ns[0] / ns[1]
+}
+
+func bookNames() (names []string) {
+	for _, r := range bookRivals {
+		names = append(names, r.name)
+	}
+	return names
 }

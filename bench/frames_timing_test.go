@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"math"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -129,7 +128,7 @@ func (s *framesSource) Read(b []byte) (int, error) {
 }
 func (s *framesSource) SetReadDeadline(time.Time) error { return nil }
 
-func framesRound(b *testing.B, r framesReader) (sum int) {
+func framesRound(b testing.TB, r framesReader) (sum int) {
 	for range framesPerRound {
 		p, err := r.next()
 		if err != nil {
@@ -140,46 +139,40 @@ func framesRound(b *testing.B, r framesReader) (sum int) {
 	return sum
 }
 
-// BenchmarkFrames: ns per message without a kernel, all readers in turn; the best
-// round of each is reported, for what disturbs a round only ever adds to it.
-// ratio: wire against the best of the others.
+// BenchmarkFrames: ns per message without a kernel, and allocations.
 func BenchmarkFrames(b *testing.B) {
 	tape := framesTape()
-	var readers []framesReader
-	for _, r := range framesReaders {
-		readers = append(readers, r.make(&framesSource{tape: tape}))
-	}
-	least := slices.Repeat([]int64{math.MaxInt64}, len(readers))
 	want := framesRound(b, framesReaders[2].make(&framesSource{tape: tape}))
-	for b.Loop() {
-		for i, r := range readers {
-			start := time.Now()
-			sum := framesRound(b, r)
-			least[i] = min(least[i], int64(time.Since(start)))
-			if sum != want {
-				b.Fatalf("%s read something else", framesReaders[i].name)
-			}
-		}
-	}
-	for i, r := range framesReaders {
-		b.ReportMetric(float64(least[i])/framesPerRound, r.name+"-ns/msg")
-	}
-	b.ReportMetric(float64(least[0])/float64(slices.Min(least[1:])), "ratio")
-}
-
-// BenchmarkFramesAllocs: allocations per round of messages, each reader on its own.
-func BenchmarkFramesAllocs(b *testing.B) {
-	tape := framesTape()
 	for _, r := range framesReaders {
 		b.Run("v="+r.name, func(b *testing.B) {
 			reader := r.make(&framesSource{tape: tape})
 			allocs := testing.AllocsPerRun(5, func() { framesRound(b, reader) })
 			for b.Loop() {
-				framesRound(b, reader)
+				if framesRound(b, reader) != want {
+					b.Fatalf("%s reads something else", r.name)
+				}
 			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/framesPerRound, "ns/msg")
 			b.ReportMetric(allocs/framesPerRound, "allocs/msg")
 		})
 	}
+}
+
+// ratioFrames: venues/wire against the usual way, the least of interleaved rounds.
+func ratioFrames(t *testing.T) float64 {
+	tape := framesTape()
+	own, usual := framesReaders[0].make(&framesSource{tape: tape}), framesReaders[2].make(&framesSource{tape: tape})
+	want := framesRound(t, framesReaders[2].make(&framesSource{tape: tape}))
+	round := func(r framesReader) func() {
+		return func() {
+			if framesRound(t, r) != want {
+				t.Fatal("something else was read")
+			}
+		}
+	}
+	ours, theirs := interleave(100, round(own), round(usual))
+	t.Logf("%.1f ns a message, %s %.1f", ours/framesPerRound, framesReaders[2].name, theirs/framesPerRound)
+	return ours / theirs
 }
 
 // BenchmarkFramesLoopback: over a real socket, the server writing as fast as it can;

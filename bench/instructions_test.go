@@ -1,13 +1,9 @@
 package bench
 
 import (
-	"bufio"
 	"bytes"
-	"compress/gzip"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -15,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,9 +22,50 @@ import (
 // gates says whether this is `make gates`, where what is missing is a failure.
 var gates = os.Getenv("DEEPTAPE_GATES") != ""
 
-// TestInstructions compares every budget of InstructionBudgets with what
-// callgrind counts. It takes minutes, so plain `go test` skips it.
-func TestInstructions(t *testing.T) {
+// TestGateInstructions compares every budget of InstructionBudgets with what
+// callgrind counts.
+func TestGateInstructions(t *testing.T) {
+	driver := countsDriver(t, "valgrind")
+	if v := runtime.Version(); v != GoVersion {
+		t.Run("version", func(t *testing.T) {
+			t.Skipf("this is %s and the budgets were counted with %s: another compiler makes other instructions", v, GoVersion)
+		})
+	}
+	for _, budget := range InstructionBudgets {
+		t.Run(budget.Stage+"/"+budget.Corpus, func(t *testing.T) {
+			t.Parallel()
+			got, what := count(t, driver, budget)
+			t.Log(what)
+			switch {
+			case budget.exceeded(got):
+				t.Errorf("%.2f instructions a %s, %+.1f %% against the budget of %.2f, and %.0f %% is the room.\n"+
+					"Undo what costs it, or raise the budget in bench/budgets.go and say there why it is worth that (%s; counted with %s, the budget with %s)",
+					got, budget.Unit, 100*(got/budget.Budget-1), budget.Budget, 100*(Room-1), budget.Why, runtime.Version(), GoVersion)
+			case got < budget.Budget/Room:
+				t.Logf("%.2f instructions a %s is well below the budget of %.2f: lower it in bench/budgets.go", got, budget.Unit, budget.Budget)
+			}
+		})
+	}
+}
+
+// TestGateCanary plants a slowness in a stage on purpose, a little beyond the room: if
+// the gate does not see that, it sees nothing.
+func TestGateCanary(t *testing.T) {
+	driver := countsDriver(t, "valgrind,planted_slow")
+	i := slices.IndexFunc(InstructionBudgets, func(b Instructions) bool { return b.Stage == "book" && b.Corpus == "made" })
+	budget := InstructionBudgets[i]
+	got, what := count(t, driver, budget)
+	if !budget.exceeded(got) {
+		t.Errorf("the gate takes the slowed stage for good: %s, the budget is %.2f", what, budget.Budget)
+	}
+	if got > budget.Budget*1.2 {
+		t.Errorf("the canary is so slow that it shows nothing: %s, the budget is %.2f", what, budget.Budget)
+	}
+}
+
+// countsDriver builds bench/counts.
+func countsDriver(t *testing.T, tags string) string {
+	t.Helper()
 	if !gates {
 		t.Skip("make gates runs it")
 	}
@@ -37,44 +75,39 @@ func TestInstructions(t *testing.T) {
 	if _, err := exec.LookPath("valgrind"); err != nil {
 		t.Fatalf("the instruction gate needs valgrind (apt-get install valgrind): %v", err)
 	}
-	dir := t.TempDir()
-	driver := filepath.Join(dir, "counts")
-	if out, err := exec.Command("go", "build", "-tags", "valgrind", "-o", driver, "./counts").CombinedOutput(); err != nil {
+	driver := filepath.Join(t.TempDir(), "counts")
+	if out, err := exec.Command("go", "build", "-tags", tags, "-o", driver, "./counts").CombinedOutput(); err != nil {
 		t.Fatalf("cannot build the driver: %v\n%s", err, out)
 	}
-	for _, budget := range InstructionBudgets {
-		t.Run(budget.Stage+"/"+budget.Corpus, func(t *testing.T) {
-			t.Parallel()
-			c := corpusOf(t, budget.Stage, budget.Corpus)
-			file := filepath.Join(dir, strings.ReplaceAll(t.Name(), "/", "."))
-			if err := os.WriteFile(file, c.bytes, 0o644); err != nil {
-				t.Fatal(err)
-			}
-			units := c.messages
-			if budget.Unit == "level" {
-				units = c.levels
-			}
-			// 10^9 instructions drown what the runtime does beside.
-			rounds := int(math.Ceil(1.02e9 / (budget.Budget * float64(units))))
-			counted := callgrind(t, driver, budget.Stage, file, rounds) - callgrind(t, driver, budget.Stage, file, 0)
-			per := func(n int) float64 { return float64(counted) / float64(rounds) / float64(n) }
-			got := per(units)
-			perLevel := ""
-			if c.levels > 0 {
-				perLevel = fmt.Sprintf(", %.2f a level", per(c.levels))
-			}
-			t.Logf("%.1f instructions a message%s (%d messages, %d levels, %d rounds, %.2e instructions)",
-				per(c.messages), perLevel, c.messages, c.levels, rounds, float64(counted))
-			switch {
-			case got > budget.Budget*Room:
-				t.Errorf("%.2f instructions a %s, %+.1f %% against the budget of %.2f, and %.0f %% is the room.\n"+
-					"Undo what costs it, or raise the budget in bench/budgets.go and say there why it is worth that (%s; counted with %s)",
-					got, budget.Unit, 100*(got/budget.Budget-1), budget.Budget, 100*(Room-1), budget.Why, runtime.Version())
-			case got < budget.Budget/Room:
-				t.Logf("%.2f instructions a %s is well below the budget of %.2f: lower it in bench/budgets.go", got, budget.Unit, budget.Budget)
-			}
-		})
+	return driver
+}
+
+// countedInstructions of a stage drown what the runtime does beside.
+const countedInstructions = 2.5e8
+
+// count returns the instructions per unit of the budget, and that in words.
+func count(t *testing.T, driver string, budget Instructions) (perUnit float64, what string) {
+	c, err := makeCorpus(t, budget.Stage, budget.Corpus)
+	if err != nil {
+		t.Fatal(err)
 	}
+	file := filepath.Join(filepath.Dir(driver), strings.ReplaceAll(t.Name(), "/", "."))
+	if err := os.WriteFile(file, c.bytes, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	units := c.messages
+	if budget.Unit == "level" {
+		units = c.levels
+	}
+	rounds := int(math.Ceil(countedInstructions / (budget.Budget * float64(units))))
+	counted := callgrind(t, driver, budget.Stage, file, rounds) - callgrind(t, driver, budget.Stage, file, 0)
+	per := func(n int) float64 { return float64(counted) / float64(rounds) / float64(n) }
+	what = fmt.Sprintf("%.1f instructions a message", per(c.messages))
+	if c.levels > 0 {
+		what += fmt.Sprintf(", %.2f a level", per(c.levels))
+	}
+	what += fmt.Sprintf(" (%d messages, %d levels, %d rounds, %.2e instructions)", c.messages, c.levels, rounds, float64(counted))
+	return per(units), what
 }
 
 var collected = regexp.MustCompile(`Collected : (\d+)`)
@@ -112,35 +145,82 @@ func (c *corpus) add(rec []byte, levels int) {
 	c.levels += levels
 }
 
-func corpusOf(t *testing.T, stage, name string) *corpus {
-	t.Helper()
-	c, err := makeCorpus(stage, name)
-	if errors.Is(err, fs.ErrNotExist) {
-		t.Skipf("the recordings are absent (DEEPTAPE_CAPTURES): %v", err)
+// makeCorpus: "made" is from this package's tests, "VENUE recorded" from that venue's
+// first recording with a book, "VENUE recorded STREAM" its frames of one stream.
+func makeCorpus(t *testing.T, stage, name string) (*corpus, error) {
+	c := &corpus{}
+	switch {
+	case stage == "decode" && name == "made":
+		return madeFrames(), nil
+	case name == "made":
+		tape := peakBookTape()
+		for _, m := range slices.Concat(tape.snapshots, tape.messages) {
+			c.add(bookRow(&m), len(m.levels))
+		}
+		return c, nil
 	}
-	if err != nil {
-		t.Fatal(err)
+	venue, rest, ok := strings.Cut(name, " recorded")
+	i := slices.IndexFunc(recordings(t), func(r *recording) bool { return r.venue == venue })
+	if !ok || i < 0 {
+		return nil, fmt.Errorf("no corpus %q for stage %q", name, stage)
 	}
-	return c
+	r := recordings(t)[i]
+	last := min(len(r.inputs), 20_000) // more take longer, under valgrind, and tell the same
+	switch stage {
+	case "decode", "wire":
+		n := 0
+		for _, frame := range r.frames[:min(len(r.frames), last)] {
+			if bytes.Contains(frame, []byte(strings.TrimSpace(rest))) && n < 3000 {
+				n++
+				c.add(frame, bytes.Count(frame, []byte(`["`))) // a level opens a bracket and a quote
+			}
+		}
+	case "feed", "journal":
+		for _, in := range r.inputs[:last] {
+			c.add(in, 0)
+		}
+		for _, row := range r.rowsOf(event.RowBook) {
+			if event.RecordPos(row) <= uint64(last) {
+				c.levels += event.Levels(row)
+			}
+		}
+	case "book", "top", "line", "ring":
+		kinds := map[string][]event.RowKind{
+			"":            {event.RowBook},
+			"book_delta":  {event.RowBook},
+			"book_top":    {event.RowTop},
+			"quotes":      {event.RowQuote},
+			"trades":      {event.RowTrade},
+			"all streams": {event.RowBook, event.RowTop, event.RowQuote, event.RowTrade},
+		}[strings.TrimSpace(rest)]
+		for _, row := range r.rows {
+			if slices.Contains(kinds, event.RowKind(row[4])) && event.RecordPos(row) <= uint64(last) {
+				levels := 0
+				if event.RowKind(row[4]) == event.RowBook {
+					levels = event.Levels(row)
+				}
+				c.add(row, levels)
+			}
+		}
+	}
+	if c.messages == 0 {
+		return nil, fmt.Errorf("corpus %q for stage %q is empty", name, stage)
+	}
+	return c, nil
 }
 
-func makeCorpus(stage, name string) (*corpus, error) {
-	switch stage + " " + name {
-	case "book made", "top made":
-		return tapeCorpus(peakBookTape()), nil
-	case "book recorded", "top recorded":
-		tape, err := recordedBookTape()
-		if err != nil {
-			return nil, err
-		}
-		return tapeCorpus(tape), nil
-	case "decode made":
-		return madeFrames(), nil
+// bookRow is the row record of a book message.
+func bookRow(m *bookMessage) []byte {
+	row := make([]byte, event.BookSize(len(m.levels)))
+	h := event.Head{Kind: event.RowBook, Inst: uint32(m.book), PxScale: 2, QtyScale: 8, N: event.BookN(len(m.levels)), Ts: 1_760_000_000_000_000_000, Seq: 1, SeqPrev: event.Null}
+	if m.clear {
+		h.Flags = event.FlagSnapshot
 	}
-	if kind, ok := strings.CutPrefix(name, "recorded "); ok && stage == "decode" {
-		return recordedFrames("btcusdt@" + kind)
+	h.Put(row, len(row))
+	for i, l := range m.levels {
+		event.PutLevel(row, i, l)
 	}
-	return nil, fmt.Errorf("no corpus %q for stage %q", name, stage)
+	return row
 }
 
 // madeFrames are diffs of a made market, 1 to 40 levels each, in Binance's words.
@@ -166,45 +246,6 @@ func madeFrames() *corpus {
 		b = append(side(b, bids), `],"a":[`...)
 		b = append(side(b, asks), `]}}`...)
 		c.add(b, bids+asks)
-	}
-	return c
-}
-
-// recordedFrames are the recording's first frames of one stream, byte for byte.
-func recordedFrames(stream string) (*corpus, error) {
-	const most = 3000 // more take longer to load, under valgrind, and tell the same
-	dir := os.Getenv("DEEPTAPE_CAPTURES")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "shared", "captures")
-	}
-	f, err := os.Open(filepath.Join(dir, "binance", "spot_btcusdt_20240808_full.jsonl.gz"))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		return nil, err
-	}
-	c := &corpus{}
-	lines := bufio.NewScanner(z)
-	lines.Buffer(nil, 1<<20)
-	for c.messages < most && lines.Scan() {
-		if bytes.HasPrefix(lines.Bytes(), []byte(`{"stream":"`+stream+`"`)) {
-			c.add(lines.Bytes(), bytes.Count(lines.Bytes(), []byte(`["`))) // a level opens a bracket and a quote
-		}
-	}
-	return c, lines.Err()
-}
-
-func tapeCorpus(tape *bookTape) *corpus {
-	c := &corpus{}
-	for _, levels := range append([][]event.Level{tape.snapshot}, tape.messages...) {
-		row := make([]byte, event.BookSize(len(levels)))
-		for i, l := range levels {
-			event.PutLevel(row, i, l)
-		}
-		c.add(bytes.Clone(row[event.HeadSize:]), len(levels))
 	}
 	return c
 }

@@ -2,12 +2,7 @@ package bench
 
 import (
 	"bytes"
-	"compress/gzip"
-	"errors"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"deeptape/hotpath/event"
@@ -16,29 +11,7 @@ import (
 
 // journalRecords makes input records of the recorded BTCUSDT frames.
 func journalRecords(tb testing.TB) (recs [][]byte, rawBytes int64) {
-	dir := os.Getenv("DEEPTAPE_CAPTURES")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "shared", "captures")
-	}
-	f, err := os.Open(filepath.Join(dir, "binance", "spot_btcusdt_20240808_full.jsonl.gz"))
-	if errors.Is(err, fs.ErrNotExist) {
-		tb.Skipf("recordings are not here: %v; set DEEPTAPE_CAPTURES", err)
-	}
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	b, err := io.ReadAll(z)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for i, line := range bytes.Split(bytes.TrimSuffix(b, []byte("\n")), []byte("\n")) {
-		h := event.InputHead{Kind: event.InputFrame, Pos: uint64(i + 1), Ts: 1_723_161_254_000_000_000 + int64(i)*1_000_000}
-		rec := event.AppendInput(nil, h, line)
+	for _, rec := range recordedBTC(tb).inputs {
 		recs = append(recs, rec)
 		rawBytes += int64(len(rec))
 	}

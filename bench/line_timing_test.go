@@ -2,16 +2,17 @@ package bench
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"slices"
 	"testing"
 	"time"
 
 	questdb "github.com/questdb/go-questdb-client/v3"
 
 	"deeptape/hotpath/event"
+	"deeptape/hotpath/fixed"
 	"deeptape/ilp/line"
 )
 
@@ -128,55 +129,110 @@ func BenchmarkLineBook(b *testing.B) {
 	})
 }
 
-func BenchmarkLineTop(b *testing.B) {
-	rec := make([]byte, event.TopSize(10, 10))
-	h := event.Head{Kind: event.RowTop, PxScale: 2, QtyScale: 5, N: 10, Extra: 10, Ts: 1760000000000000000, TsEvent: 1760000000000000000, Seq: 5, SeqPrev: event.Null}
-	h.Put(rec, len(rec))
-	for i := range 20 {
-		event.PutPair(rec, i, 6173763+int64(i), 12345678)
+// lineTops are rows of book_top with ten levels a side: those of the recording, so
+// that the numbers have as many digits as real ones.
+func lineTops(tb testing.TB) (records [][]byte) {
+	for _, row := range recordedBTC(tb).rowsOf(event.RowTop) {
+		var h event.Head
+		if h.Get(row); h.N == 10 && h.Extra == 10 {
+			records = append(records, row)
+		}
 	}
-	inst, err := line.NewInst("binance", "BTCUSDT")
-	if err != nil {
-		b.Fatal(err)
+	return records[:2000]
+}
+
+// flat are the names of the 40 columns that stand for two arrays in a client without.
+var flat = func() (names [2][10][2]string) {
+	for i := range 10 {
+		for side, word := range []string{"bid", "ask"} {
+			names[side][i] = [2]string{fmt.Sprintf("%s_px_%02d", word, i), fmt.Sprintf("%s_sz_%02d", word, i)}
+		}
 	}
-	var dst []byte
-	b.ReportAllocs()
-	for b.Loop() {
-		dst, _ = line.AppendTop(dst[:0], inst, rec)
+	return names
+}()
+
+// officialTop writes the numbers of line.AppendTop through QuestDB's own client.
+func officialTop(tb testing.TB, s questdb.LineSender, records [][]byte) {
+	ctx := context.Background()
+	for _, rec := range records {
+		var h event.Head
+		h.Get(rec)
+		s.Table("book_top").Symbol("venue", "binance").Symbol("symbol", "BTCUSDT")
+		for side := range 2 {
+			for i := range 10 {
+				px, qty := event.GetPair(rec, 10*side+i)
+				s.Float64Column(flat[side][i][0], fixed.Float(px, h.PxScale)).Float64Column(flat[side][i][1], fixed.Float(qty, h.QtyScale))
+			}
+		}
+		s.Int64Column("ts_event", h.TsEvent).Int64Column("seq", h.Seq).Int64Column("flags", int64(h.Flags))
+		if err := s.At(ctx, time.Unix(0, h.Ts)); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	if err := s.Flush(ctx); err != nil {
+		tb.Fatal(err)
 	}
 }
 
-// Own code stands in the per-level loop only as long as it pays: twice the speed
-// of the official client at the least, in the median of interleaved rounds.
-func TestLineEncoderPays(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a measurement")
+func ownTop(dst []byte, inst *line.Inst, records [][]byte) []byte {
+	for _, rec := range records {
+		dst, _ = line.AppendTop(dst, inst, rec)
 	}
-	records, _ := lineWorkload(2000)
+	return dst
+}
+
+// BenchmarkLineTop: per row of book_top.
+func BenchmarkLineTop(b *testing.B) {
+	records := lineTops(b)
+	perRow := func(b *testing.B) {
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(records)), "ns/row")
+	}
+	b.Run("v=own", func(b *testing.B) {
+		inst, err := line.NewInst("binance", "BTCUSDT")
+		if err != nil {
+			b.Fatal(err)
+		}
+		dst := ownTop(nil, inst, records)
+		b.ReportAllocs()
+		for b.Loop() {
+			dst = ownTop(dst[:0], inst, records)
+		}
+		perRow(b)
+	})
+	b.Run("v=official", func(b *testing.B) {
+		s := officialSender(b)
+		officialTop(b, s, records)
+		b.ReportAllocs()
+		for b.Loop() {
+			officialTop(b, s, records)
+		}
+		perRow(b)
+	})
+}
+
+// ratioLineBook and ratioLineTop: own encoder against the official client, the least of
+// interleaved rounds of each.
+func ratioLineBook(t *testing.T) float64 {
+	records, levels := lineWorkload(2000)
+	return ratioLine(t, levels, func(dst []byte, inst *line.Inst) []byte { return ownBook(dst, inst, records) },
+		func(s questdb.LineSender) { officialBook(t, s, records) })
+}
+
+func ratioLineTop(t *testing.T) float64 {
+	records := lineTops(t)
+	return ratioLine(t, len(records), func(dst []byte, inst *line.Inst) []byte { return ownTop(dst, inst, records) },
+		func(s questdb.LineSender) { officialTop(t, s, records) })
+}
+
+func ratioLine(t *testing.T, rows int, own func([]byte, *line.Inst) []byte, official func(questdb.LineSender)) float64 {
 	inst, err := line.NewInst("binance", "BTCUSDT")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := officialSender(t)
-	dst := ownBook(nil, inst, records)
-	officialBook(t, s, records)
-	var median float64
-	for range 5 { // a busy machine may disturb one measurement, not all of them
-		var ratios []float64
-		for range 15 {
-			start := time.Now()
-			dst = ownBook(dst[:0], inst, records)
-			own := time.Since(start)
-			start = time.Now()
-			officialBook(t, s, records)
-			ratios = append(ratios, float64(time.Since(start))/float64(own))
-		}
-		slices.Sort(ratios)
-		median = ratios[len(ratios)/2]
-		t.Logf("official / own = %.2f (%.2f to %.2f)", median, ratios[0], ratios[len(ratios)-1])
-		if median >= 2 {
-			return
-		}
-	}
-	t.Errorf("own encoder is only %.2f times as fast as the official client", median)
+	dst := own(nil, inst)
+	official(s)
+	ours, theirs := interleave(20, func() { dst = own(dst[:0], inst) }, func() { official(s) })
+	t.Logf("%.0f ns a row, the official client %.0f", ours/float64(rows), theirs/float64(rows))
+	return ours / theirs
 }

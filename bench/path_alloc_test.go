@@ -3,7 +3,6 @@
 package bench
 
 import (
-	"bytes"
 	"encoding/json"
 	"slices"
 	"testing"
@@ -98,9 +97,10 @@ func TestPathAllocations(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if bytes.HasPrefix(in.Data, []byte(`{"lastUpdateId":`)) {
+		switch in.Kind {
+		case event.InputRest:
 			snapshot = in.Data
-		} else {
+		case event.InputFrame:
 			frames = append(frames, in.Data)
 		}
 	}

@@ -26,9 +26,14 @@ import (
 // that depends on all that it did, so that nothing is optimised away and two
 // builds can be compared.
 var stages = map[string]func(records [][]byte) (round func() uint64, err error){
-	"book":   func(records [][]byte) (func() uint64, error) { return bookRound(records, false), nil },
-	"top":    func(records [][]byte) (func() uint64, error) { return bookRound(records, true), nil },
-	"decode": decodeRound,
+	"book":    func(records [][]byte) (func() uint64, error) { return bookRound(records, false), nil },
+	"top":     func(records [][]byte) (func() uint64, error) { return bookRound(records, true), nil },
+	"decode":  decodeRound,
+	"wire":    wireRound,
+	"feed":    feedRound,
+	"ring":    ringRound,
+	"journal": journalRound,
+	"line":    lineRound,
 }
 
 func main() {
@@ -72,35 +77,48 @@ func run(args []string) error {
 	return nil
 }
 
-// bookRound: a record is a message, event.LevelSize bytes a level; the first is
-// the snapshot. With tops, the ten best of both sides are read after each, as
-// the feed does.
+// bookRound: a record is a RowBook; a snapshot clears its book. With tops, the ten best
+// of both sides are read after each, as the feed does.
 func bookRound(records [][]byte, tops bool) func() uint64 {
-	messages := make([][]event.Level, len(records))
+	type message struct {
+		book   *book.Book
+		clear  bool
+		levels []event.Level
+	}
+	books := map[uint32]*book.Book{}
+	messages := make([]message, len(records))
 	for i, rec := range records {
-		n := len(rec) / event.LevelSize
-		row := append(make([]byte, event.HeadSize), rec...) // GetLevel counts from a row's start
-		for j := range n {
-			messages[i] = append(messages[i], event.GetLevel(row, j))
+		var h event.Head
+		h.Get(rec)
+		if books[h.Inst] == nil {
+			books[h.Inst] = book.New(1)
+		}
+		m := &messages[i]
+		m.book, m.clear = books[h.Inst], h.Flags&event.FlagSnapshot != 0
+		for j := range event.Levels(rec) {
+			m.levels = append(m.levels, event.GetLevel(rec, j))
 		}
 	}
-	b := book.New(1)
 	top := make([]book.Level, 10)
 	return func() uint64 {
 		var sum uint64
-		b.Clear()
-		for _, m := range messages {
-			for i := range m {
-				b.Set(m[i].Side, m[i].Px, m[i].Qty)
+		for i := range messages {
+			m := &messages[i]
+			if m.clear {
+				m.book.Clear()
+			}
+			for j := range m.levels {
+				l := &m.levels[j]
+				m.book.Set(l.Side, l.Px, l.Qty)
 			}
 			if tops {
 				for side := event.Bid; side <= event.Ask; side++ {
-					for i := range b.Top(side, top) {
+					for i := range m.book.Top(side, top) {
 						sum += uint64(top[i].Px ^ top[i].Qty)
 					}
 				}
 			}
 		}
-		return sum + uint64(b.Len(event.Bid)) + uint64(b.Len(event.Ask))
+		return sum + uint64(len(messages))
 	}
 }

@@ -55,6 +55,7 @@ func New(tick int64) *Book {
 // book. A qty of 0 removes the level, and so does a negative one, which means
 // nothing in a book. It panics if side is neither Bid nor Ask.
 func (b *Book) Set(side event.Side, px, qty int64) bool {
+	b.dawdle()
 	l := &b.ladders[side-1]
 	qty = max(qty, 0)
 	t, ok := b.grid.ticks(px)
