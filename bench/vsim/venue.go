@@ -220,7 +220,7 @@ func (c *conn) Err() error {
 	return nil
 }
 
-func (c *conn) LastReadNs() int64 { return c.readNs }
+func (c *conn) ProgressNs() int64 { return c.readNs }
 
 func (c *conn) WriteText(b []byte) error {
 	if err := c.Err(); err != nil {

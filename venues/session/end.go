@@ -8,13 +8,13 @@ import (
 )
 
 // silence notices that a connection brings nothing at all: no message, no ping, no
-// heartbeat. It counts the seconds through which we have listened, and does not look at
+// heartbeat, and no large message that grows. It counts the seconds through which we have listened, and does not look at
 // the clock: if the whole process stood still for a minute, what came meanwhile waits in
 // the kernel, and the connection is none the worse for it.
 type silence struct {
 	afterS     int64 // the venue's limit in seconds
 	seconds    int64
-	lastReadNs int64
+	progressNs int64
 }
 
 func (s *Session) silence() silence {
@@ -25,14 +25,14 @@ func (s *Session) silence() silence {
 type deadError int64
 
 func (e deadError) Error() string {
-	return fmt.Sprintf("nothing read for %d s, not even a ping or heartbeat", int64(e))
+	return fmt.Sprintf("nothing came for %d s, not even a ping or heartbeat", int64(e))
 }
 
 // second is called once a second, or later, with the stamp of the last read that
-// brought bytes. The first second may have been a short one.
-func (q *silence) second(lastReadNs int64) error {
-	if lastReadNs != q.lastReadNs {
-		q.lastReadNs, q.seconds = lastReadNs, 0
+// got on. The first second may have been a short one.
+func (q *silence) second(progressNs int64) error {
+	if progressNs != q.progressNs {
+		q.progressNs, q.seconds = progressNs, 0
 		return nil
 	}
 	if q.seconds++; q.seconds > q.afterS {

@@ -32,7 +32,7 @@ func TestSilentConnection(t *testing.T) {
 	r.wait("the end of both lines", func() bool {
 		var told [2]bool
 		for _, in := range r.journal() {
-			if in.Kind == event.InputClose && strings.Contains(string(in.Data), "nothing read for 1 s") {
+			if in.Kind == event.InputClose && strings.Contains(string(in.Data), "nothing came for 1 s") {
 				told[in.Line] = true
 			}
 		}

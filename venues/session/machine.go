@@ -19,7 +19,7 @@ type Conn interface {
 	WriteText(b []byte) error
 	Close(code uint16, reason string)
 	Err() error
-	LastReadNs() int64 // stamp of the last read that brought bytes, 0 for none
+	ProgressNs() int64 // stamp of the last read that got on, 0 for none
 }
 
 // Dial connects. A message longer than maxMessageBytes ends the connection, before

@@ -381,7 +381,7 @@ func (s *Session) serve(ctx context.Context, conn Conn) error {
 		}
 		now := s.clock.NowNs()
 		if err == nil && now >= s.nextTick {
-			if err := quiet.second(conn.LastReadNs()); err != nil {
+			if err := quiet.second(conn.ProgressNs()); err != nil {
 				s.reconnect = err.Error()
 				s.countEnd(err)
 			}

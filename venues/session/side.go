@@ -275,7 +275,7 @@ func (s *Session) readSide(ctx context.Context, d *side) {
 			}
 			s.interrupt()
 		case wire.Deadline:
-			if err := quiet.second(conn.LastReadNs()); err != nil {
+			if err := quiet.second(conn.ProgressNs()); err != nil {
 				d.err = err
 				conn.Close(1000, "")
 				return

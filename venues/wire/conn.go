@@ -86,6 +86,9 @@ type Conn struct {
 	armed   time.Time // the read deadline that the socket has, if isArmed
 	isArmed bool
 
+	progressNs int64
+	behind     int // bytes since then
+
 	deadlineNs int64 // of ReadBy
 	deadline   time.Time
 
@@ -125,7 +128,10 @@ func (c *Conn) Read(deadline time.Time) (payload []byte, stampNs int64, outcome 
 	}
 	for {
 		kind, p, bad := c.f.next()
-		c.Counters.Frames = c.f.parsed
+		if c.Counters.Frames != c.f.parsed {
+			c.Counters.Frames = c.f.parsed
+			c.progress(0)
+		}
 		switch kind {
 		case fMessage:
 			c.Counters.Messages++
@@ -164,8 +170,19 @@ func (c *Conn) ReadBy(deadlineNs int64) (payload []byte, stampNs int64, outcome 
 	return c.Read(c.deadline)
 }
 
-// LastReadNs is the stamp of the last read that brought bytes, 0 for none. The owner's.
-func (c *Conn) LastReadNs() int64 { return c.Counters.LastReadNs }
+// ProgressNs is the stamp of the last read that got on, 0 for none: it ended a frame, or
+// brought the 4096th byte since the last that did. A server that sends a byte now and
+// then is as good as silent. The owner's.
+func (c *Conn) ProgressNs() int64 { return c.progressNs }
+
+const progressBytes = 4096
+
+// progress is told of a frame that has ended (n 0), or of bytes that have come.
+func (c *Conn) progress(n int) {
+	if c.behind += n; n == 0 || c.behind >= progressBytes {
+		c.progressNs, c.behind = c.stampNs, 0
+	}
+}
 
 // Interrupt makes a Read that waits, or else the next one, return Interrupted soon.
 // Any goroutine may call it; calls that are not yet seen by Read count as one.
@@ -224,6 +241,7 @@ func (c *Conn) fill(deadline time.Time) ReadOutcome {
 			c.Counters.Reads++
 			c.Counters.Bytes += uint64(n)
 			c.Counters.LastReadNs = c.stampNs
+			c.progress(n)
 			if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 				c.lost("read from", err)
 			}

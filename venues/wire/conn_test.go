@@ -35,6 +35,35 @@ func TestStampIsOfTheReadThatBroughtTheLastByte(t *testing.T) {
 	}
 }
 
+// A byte now and then is no progress; the end of a frame is, and so is a large message
+// that grows.
+func TestProgress(t *testing.T) {
+	large := frame(fin|text, strings.Repeat("x", 20_000))
+	first, second := frame(fin|text, "first"), frame(fin|text, "second")
+	for _, c := range []struct {
+		chunks [][]byte
+		want   int64 // number of the read
+	}{
+		{[][]byte{first, second[:1], second[1:2], second[2:3]}, 1},
+		{[][]byte{first, second[:2], second[2:], large[:2]}, 3},
+		{[][]byte{first, large[:3000], large[3000:6000], large[6000:9000], large[9000:12000], large[12000:15000]}, 5},
+		{[][]byte{frame(fin|ping, "p"), large[:3000]}, 1},
+		{[][]byte{large[:3000]}, 0},
+	} {
+		clock := &stepClock{now: 100}
+		conn := NewConn(&scriptConn{chunks: c.chunks}, nil, Options{Clock: clock})
+		base := clock.now
+		conn.pongSentNs = 1 << 62 // a pong would take a look at the clock
+		for out := Message; out == Message; {
+			_, _, out = conn.Read(time.Time{})
+		}
+		got := conn.ProgressNs()
+		if want := base + c.want; c.want == 0 && got != 0 || c.want > 0 && got != want {
+			t.Errorf("%d chunks: progress at %d, want read %d", len(c.chunks), got-base, c.want)
+		}
+	}
+}
+
 // A deadline may fall on every byte of a stream of frames, and nothing is lost.
 func TestDeadlineLosesNothing(t *testing.T) {
 	stream := join(frame(text, "ab"), frame(fin|ping, "p"), frame(fin|cont, "cd"), frame(fin|text, strings.Repeat("x", 130)), frame(fin|text, ""))
