@@ -29,7 +29,8 @@ func init() {
 // price or size goes unseen, and so does a snapshot that is not right.
 //
 // Nothing numbers the trades (ids of spot have holes, those of linear are UUIDs), and
-// the quotes (orderbook.1) are snapshots whose ids may jump: neither has a proof.
+// the quotes (orderbook.1) are snapshots whose ids may jump: neither has a proof. It is
+// not known that a trade ever comes twice on a connection, and none of the past is sent.
 //
 // REST is refused to some countries while the stream runs, so nothing depends on it:
 // without metadata the scales come from the messages.

@@ -29,7 +29,7 @@ func init() { register(coinbase{}) }
 // The book is whole, tens of thousands of levels, and its snapshot comes in the
 // stream, also before the ack. Deletes of levels that are not there are routine.
 // Trades of a product are numbered without holes; the last hundred come again on
-// every connection. Their side is the maker's, which here becomes the aggressor's.
+// every connection, and are known by their numbers. Their side is the maker's, which here becomes the aggressor's.
 //
 // Answers do not say which command they answer. Each ack tells all that is subscribed,
 // which is taken as an ack of every command that it bears out: again and again.

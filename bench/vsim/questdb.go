@@ -279,6 +279,8 @@ func (l *lowRate) Close() error { return nil }
 
 var (
 	ofTable  = regexp.MustCompile(`^SELECT ts FROM (\w+) WHERE venue = '\w+' AND symbol = '(\w+)' LIMIT -1$`)
+	ofTrades = regexp.MustCompile(`^SELECT trade_id, ts_event FROM trades WHERE venue = '\w+' AND symbol = '(\w+)' LIMIT -(\d+)$`)
+	ofTrade  = regexp.MustCompile(`,trade_id="(\d+)".*,ts_event=(\d+)n`)
 	ofStream = regexp.MustCompile(`^SELECT stream, max\(ts_end\) ts_end FROM coverage WHERE venue = '\w+' AND symbol = '(\w+)' GROUP BY stream$`)
 	ofAll    = regexp.MustCompile(`^SELECT venue, symbol, max\(ts\) ts FROM (\w+) WHERE ts > '([^']+)' GROUP BY venue, symbol$`)
 	ofAhead  = regexp.MustCompile(`^SELECT venue, symbol, stream, state, .* FROM coverage WHERE ts_end > (\d+)::timestamp_ns ORDER BY ts$`)
@@ -304,6 +306,22 @@ func (q *questdb) query(sql string) string {
 		}
 		if last > 0 {
 			data = append(data, []any{iso(last)})
+		}
+	} else if g := ofTrades.FindStringSubmatch(sql); g != nil {
+		names = []string{"trade_id", "ts_event"}
+		var keys []rowKey
+		for k := range q.rows {
+			if k.table == "trades" && k.symbol == g[1] {
+				keys = append(keys, k)
+			}
+		}
+		slices.SortFunc(keys, func(a, b rowKey) int { return cmp.Compare(a.ts, b.ts) })
+		n, _ := strconv.Atoi(g[2])
+		for _, k := range keys[max(0, len(keys)-n):] {
+			if t := ofTrade.FindStringSubmatch(q.rows[k]); t != nil {
+				at, _ := strconv.ParseInt(t[2], 10, 64)
+				data = append(data, []any{t[1], iso(at)})
+			}
 		}
 	} else if g := ofStream.FindStringSubmatch(sql); g != nil {
 		names = []string{"stream", "ts_end"}

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"deeptape/hotpath/event"
 	"deeptape/ilp/line"
 	"deeptape/ilp/qdb"
+	"deeptape/venues"
 	"deeptape/venues/feed"
 )
 
@@ -38,7 +40,30 @@ func (a *Agent) resumeFromDB(ctx context.Context, key instrumentKey) (r feed.Res
 			}
 		}
 	}
-	return r, nil
+	return r, a.lastTradeOf(ctx, key, &r)
+}
+
+// lastTradeOf asks the database for the last trade of an instrument, where its venue
+// numbers them. The latest venue time is looked for among some more: it need not be the
+// last one's.
+func (a *Agent) lastTradeOf(ctx context.Context, key instrumentKey, r *feed.Resume) error {
+	if venue, err := venues.ByName(key.venue); err != nil || !venue.Rules().TradesCount {
+		return err
+	}
+	res, err := a.db.Query(ctx, fmt.Sprintf("SELECT trade_id, ts_event FROM %s WHERE venue = %s AND symbol = %s LIMIT -1000", line.TableTrades, qdb.Quote(key.venue), qdb.Quote(key.symbol)))
+	if err != nil {
+		return fmt.Errorf("cannot learn the last trade of %s %s: %w", key.venue, key.symbol, err)
+	}
+	r.LastTrade, r.LastTradeTs = 0, 0
+	for i := range res.Len() {
+		if n, err := strconv.ParseInt(res.Text(i, "trade_id"), 10, 64); err == nil {
+			r.LastTrade = n
+		}
+		if ts, ok := res.Time(i, "ts_event"); ok {
+			r.LastTradeTs = max(r.LastTradeTs, ts)
+		}
+	}
+	return nil
 }
 
 // resumeAhead moves the ends that the journal knows to where the database has more: a
@@ -46,10 +71,13 @@ func (a *Agent) resumeFromDB(ctx context.Context, key instrumentKey) (r feed.Res
 // rows stay, and what the database says of their intervals is said again, because
 // what is left of the journal would cut it short. They are no longer proven by it.
 func (a *Agent) resumeAhead(ctx context.Context, keys []instrumentKey) error {
-	after := int64(0)
+	after, known := int64(0), map[instrumentKey]int64{} // where the journal's rows end
 	for _, key := range keys {
-		if r, known := a.pastRuns.resume[key]; known && (after == 0 || r.LastTs < after) {
-			after = r.LastTs
+		if r, ok := a.pastRuns.resume[key]; ok {
+			known[key] = r.LastTs
+			if after == 0 || r.LastTs < after {
+				after = r.LastTs
+			}
 		}
 	}
 	if after == 0 {
@@ -62,8 +90,13 @@ func (a *Agent) resumeAhead(ctx context.Context, keys []instrumentKey) error {
 		}
 		for i := range res.Len() {
 			key := instrumentKey{res.Text(i, "venue"), res.Text(i, "symbol")}
-			if r, known := a.pastRuns.resume[key]; known {
+			if r, ok := a.pastRuns.resume[key]; ok {
 				ts, _ := res.Time(i, "ts")
+				if at, ours := known[key]; ours && table == line.TableTrades && ts > at {
+					if err := a.lastTradeOf(ctx, key, &r); err != nil {
+						return err
+					}
+				}
 				r.LastTs = max(r.LastTs, ts)
 				a.pastRuns.resume[key] = r
 			}
@@ -76,8 +109,8 @@ func (a *Agent) resumeAhead(ctx context.Context, keys []instrumentKey) error {
 	ends := map[instrumentKey][event.NumStreams]int64{} // as the journal has them
 	for i := range res.Len() {
 		key := instrumentKey{res.Text(i, "venue"), res.Text(i, "symbol")}
-		r, known := a.pastRuns.resume[key]
-		if !known {
+		r, ok := a.pastRuns.resume[key]
+		if !ok {
 			continue
 		}
 		if _, ok := ends[key]; !ok {

@@ -212,6 +212,9 @@ func (a *Agent) Status() Status {
 				}
 				for k := range in.Streams {
 					x := in.Streams[k]
+					if x.Ts == 0 {
+						continue // not recorded
+					}
 					s.Coverage[event.Stream(k).String()] = StreamStatus{x.State, x.Proof, x.Cause, x.Ts, x.TsEnd}
 				}
 				st.Symbols = append(st.Symbols, s)

@@ -95,7 +95,7 @@ func (m *Machine) ack(number uint8, id int64) {
 // awaitTrades ends the gap of a stream of trades that is on and has had none.
 func (m *Machine) awaitTrades(inst *instrument) {
 	iv := &inst.streams[event.StreamTrades]
-	if inst.lastTrade == event.Null && iv.state == event.StateGap && m.now > iv.ts {
+	if (inst.lastTrade == event.Null || iv.cause == event.CauseStop) && iv.state == event.StateGap && m.now > iv.ts {
 		m.openInterval(inst, event.StreamTrades, event.StateUnverified, event.ProofNone, event.CauseSilence, m.now)
 		inst.lastTs = max(inst.lastTs, m.now)
 	}

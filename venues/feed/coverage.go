@@ -4,7 +4,8 @@ import "deeptape/hotpath/event"
 
 // interval is the current coverage interval of one stream of one instrument.
 // Both ends are inclusive. Invariant: the next interval starts at end+1 or, if it
-// starts later, end is raised to the instant before.
+// starts later, end is raised to the instant before. A stream that has not begun, or
+// is not recorded, has ts 0, and end is then where an earlier run left it.
 type interval struct {
 	state             event.State
 	proof             event.Proof
@@ -55,7 +56,7 @@ func (m *Machine) relabel(inst *instrument, s event.Stream, state event.State, p
 func (m *Machine) breakStream(inst *instrument, s event.Stream, cause event.Cause) {
 	iv := &inst.streams[s]
 	switch {
-	case iv.state == event.StateGap:
+	case iv.state == event.StateGap: // or not recorded
 	case iv.messages == 0: // a silence that has proved to be a loss
 		m.relabel(inst, s, event.StateGap, event.ProofNone, cause)
 		if s == event.StreamBook {
@@ -111,7 +112,7 @@ func (inst *instrument) counted(s event.Stream, end, seq int64) {
 // extendGap lets a gap, or an unverified silence, reach up to now.
 func (m *Machine) extendGap(inst *instrument, s event.Stream) {
 	iv := &inst.streams[s]
-	if iv.state == event.StateGap || iv.state == event.StateUnverified && iv.messages == 0 {
+	if iv.ts != 0 && (iv.state == event.StateGap || iv.state == event.StateUnverified && iv.messages == 0) {
 		if m.now > iv.end {
 			iv.end, iv.changed = m.now, true
 		}

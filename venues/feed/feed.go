@@ -46,7 +46,8 @@ import (
 )
 
 // Version of the derivation. It stands in every run record: rows derived by
-// another version may differ.
+// another version may differ, and so may the states in its keyframes, which are then
+// not compared.
 const Version = 4
 
 // bufferBytesMax bounds what an instrument holds back while it waits for its
@@ -84,6 +85,11 @@ type Config struct {
 type Resume struct {
 	LastTs int64                   `json:"last_ts"` // last row of any stream, 0 for none
 	Ends   [event.NumStreams]int64 `json:"ends"`    // last proven instant of each stream, 0 for none
+
+	// Where the venue counts its trades: number of the last one and the latest venue
+	// time of those that are stored, 0 for none.
+	LastTrade   int64 `json:"last_trade,omitempty"`
+	LastTradeTs int64 `json:"last_trade_ts,omitempty"`
 
 	// The intervals that a killed run did not write to their ends.
 	Unwritten []Interval `json:"unwritten,omitempty"`
@@ -156,6 +162,8 @@ type instrument struct {
 	streams [event.NumStreams]interval
 
 	lastTrade     int64 // number of the last trade, event.Null before the first
+	lastTradeTs   int64 // latest venue time of a trade, event.Null before the first
+	repeats       repeats
 	lastMessageTs int64 // stamp of the last applied book message
 	lastEventTs   int64 // and the venue's clock in it
 	depthTs       int64 // instant of the last row of book_depth
@@ -255,7 +263,7 @@ type Machine struct {
 	hole      bool // inputs of this run are missing in the journal, up to now
 	// Connections in a row whose subscription went unanswered.
 	unanswered int
-	patched    bool // a keyframe has told what was missing: see adopt
+	patched    bool // keyframes cannot be compared: one has told what was missing (see adopt), or another version wrote them
 
 	bufferBytes int // bufferBytesMax, but in tests
 	topNow      []book.Level
@@ -353,7 +361,17 @@ func (m *Machine) run(in *event.Input) error {
 			of := iv.interval()
 			m.putInterval(inst, iv.Stream, &of)
 		}
+		if m.rules.TradesCount && resume.LastTrade > 0 {
+			inst.lastTrade = resume.LastTrade
+			if resume.LastTradeTs > 0 {
+				inst.lastTradeTs = resume.LastTradeTs
+			}
+		}
 		for s := range event.NumStreams {
+			if !m.recorded(s) {
+				inst.streams[s].end = resume.Ends[s]
+				continue
+			}
 			from, cause := m.now, event.CauseStart
 			if resume.Ends[s] != 0 {
 				from, cause = resume.Ends[s]+1, event.CauseStop
@@ -391,7 +409,7 @@ func (m *Machine) setUp(cfg Config, feedID uint16) error {
 	m.insts = make([]instrument, len(cfg.Instruments))
 	m.topNow = make([]book.Level, cfg.TopLevels)
 	m.lines, m.paired, m.holding, m.leader = [numLines]line{}, false, 0, 0
-	m.patched, m.commandID, m.unanswered = false, 0, 0
+	m.patched, m.commandID, m.unanswered = cfg.Version != Version, 0, 0
 	m.requests, m.hole, m.forced, m.only = 0, false, event.Null, part{inst: -1}
 	m.counter, m.counted, m.failing = canary{}, 0, [numChecks]int{}
 	m.text = make([]byte, 0, 8192)
@@ -400,7 +418,7 @@ func (m *Machine) setUp(cfg Config, feedID uint16) error {
 	}
 	for i := range m.insts {
 		inst := &m.insts[i]
-		*inst = instrument{Instrument: cfg.Instruments[i], dir: cfg.Base + uint32(i), lastTrade: event.Null, lastQuote: event.Null, lastEventTs: event.Null}
+		*inst = instrument{Instrument: cfg.Instruments[i], dir: cfg.Base + uint32(i), lastTrade: event.Null, lastTradeTs: event.Null, lastQuote: event.Null, lastEventTs: event.Null}
 		inst.detail = m.depthDetail()
 		inst.audit.renew(0)
 		inst.unheard(event.StreamBook)
@@ -422,6 +440,13 @@ func newBook(inst *instrument) *book.Book {
 		inst.tick = t
 	}
 	return book.New(max(1, inst.tick))
+}
+
+// recorded says whether a stream is: there are venues without quotes, and runs that
+// do not want them. What is not recorded has no interval, because a gap would say that
+// something is missing.
+func (m *Machine) recorded(s event.Stream) bool {
+	return s != event.StreamQuotes || m.cfg.Quotes && m.rules.QuoteStream
 }
 
 func (m *Machine) act(a Action) { m.actions = append(m.actions, a) }

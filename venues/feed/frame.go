@@ -188,12 +188,13 @@ func (m *Machine) delta(in *event.Input, msg *venues.Message) ledger.Outcome {
 	}
 	switch m.judge(inst, msg) {
 	case known:
-		if msg.Seq == inst.seq || m.paired {
+		// The snapshot itself has no copy: what it holds already came too early for it.
+		if msg.Seq == inst.seq && inst.inband.Applied > 1 || m.paired {
 			return ledger.Duplicate
 		}
 		return ledger.Stale
 	case jumps:
-		if m.rules.RestSnapshot || m.both() || inst.held[event.StreamBook].frames > 0 {
+		if m.rules.RestSnapshot || m.both() || len(inst.held[event.StreamBook].waiting) > 0 {
 			m.hold(inst, event.StreamBook, in, m.firstID(msg))
 			return ledger.Buffered
 		}
@@ -235,68 +236,4 @@ func (m *Machine) applyDelta(inst *instrument, msg *venues.Message) bool {
 	m.putBook(inst, msg, levels, 0)
 	m.putTop(inst, msg.TsEvent, false)
 	return true
-}
-
-func (m *Machine) trade(in *event.Input, msg *venues.Message) ledger.Outcome {
-	inst := &m.insts[msg.Inst]
-	if !m.rules.TradesCount {
-		return m.uncountedTrade(in.Line, inst, msg)
-	}
-	iv := &inst.streams[event.StreamTrades]
-	inst.hear(event.StreamTrades, in.Line, msg.TradeNum)
-	switch {
-	case inst.lastTrade != event.Null && msg.TradeNum <= inst.lastTrade:
-		inst.stats.RepeatedTrades++
-		return ledger.Duplicate
-	case inst.lastTrade == event.Null:
-		m.beginStream(inst, event.StreamTrades, event.StateVerified, event.ProofTradeID)
-	case msg.TradeFirst <= inst.lastTrade+1:
-		// Whatever cut the stream, no trade was missed: the doubt is lifted.
-		if iv.state != event.StateVerified {
-			m.relabel(inst, event.StreamTrades, event.StateVerified, event.ProofTradeID, event.CauseNone)
-		}
-	case msg.TradeFirst != m.forced && (m.both() || inst.held[event.StreamTrades].frames > 0):
-		m.hold(inst, event.StreamTrades, in, msg.TradeFirst)
-		return ledger.Buffered
-	default:
-		if iv.state == event.StateVerified {
-			m.breakStream(inst, event.StreamTrades, event.CauseSequence)
-		}
-		iv.seqFirst, iv.seqLast = inst.lastTrade+1, msg.TradeFirst-1
-		m.beginStream(inst, event.StreamTrades, event.StateVerified, event.ProofTradeID)
-	}
-	inst.lastTrade = msg.TradeNum
-	inst.stats.Trades++
-	m.putTrade(inst, msg)
-	return ledger.Applied
-}
-
-// uncountedTrade: ids that are not numbers cannot join two lines, nor tell a repetition
-// from a trade, so such trades are taken from the leader alone.
-func (m *Machine) uncountedTrade(number uint8, inst *instrument, msg *venues.Message) ledger.Outcome {
-	if number != m.leader {
-		return ledger.Duplicate
-	}
-	if iv := &inst.streams[event.StreamTrades]; iv.state != event.StateUnverified || iv.messages == 0 {
-		m.beginStream(inst, event.StreamTrades, event.StateUnverified, event.ProofNone)
-	}
-	inst.stats.Trades++
-	m.putTrade(inst, msg)
-	return ledger.Applied
-}
-
-func (m *Machine) quote(number uint8, inst *instrument, msg *venues.Message) ledger.Outcome {
-	if m.paired && msg.Seq <= inst.lastQuote && (msg.Seq != event.Null || number != m.leader) {
-		return ledger.Duplicate
-	}
-	if !m.rules.RestSnapshot && msg.Seq != event.Null && msg.Seq == inst.lastQuote {
-		return ledger.Duplicate // Bybit repeats an idle one every 3 s
-	}
-	inst.lastQuote = msg.Seq
-	if inst.streams[event.StreamQuotes].state == event.StateGap {
-		m.beginStream(inst, event.StreamQuotes, event.StateUnverified, event.ProofNone)
-	}
-	inst.stats.Quotes++
-	m.putQuote(inst, msg)
-	return ledger.Applied
 }

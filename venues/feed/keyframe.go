@@ -55,11 +55,10 @@ type keyLine struct {
 }
 
 type keyHeld struct {
-	Frames int    `json:"frames"`
-	Copies int    `json:"copies"`
-	Bytes  int    `json:"bytes"`
-	First  int64  `json:"first"`
-	Pos    uint64 `json:"pos"`
+	Firsts []int64 `json:"firsts,omitempty"` // one for each frame
+	Copies int     `json:"copies"`
+	Bytes  int     `json:"bytes"`
+	Pos    uint64  `json:"pos"`
 }
 
 type keyInstrument struct {
@@ -70,6 +69,8 @@ type keyInstrument struct {
 	Seq           int64                      `json:"seq"`
 	LastTs        int64                      `json:"last_ts"`
 	LastTrade     int64                      `json:"last_trade"`
+	LastTradeTs   int64                      `json:"last_trade_ts"`
+	Repeats       repeats                    `json:"repeats"`
 	LastMessageTs int64                      `json:"last_message_ts"`
 	LastEventTs   int64                      `json:"last_event_ts"`
 	DepthTs       int64                      `json:"depth_ts"`
@@ -115,7 +116,7 @@ func (m *Machine) AppendKeyframe(dst []byte) []byte {
 		ki := &k.Instruments[i]
 		*ki = keyInstrument{
 			State: inst.state, Bids: inst.book.Len(event.Bid), Asks: inst.book.Len(event.Ask), KeyframeOwed: inst.keyframeOwed,
-			Seq: inst.seq, LastTs: inst.lastTs, LastTrade: inst.lastTrade, LastMessageTs: inst.lastMessageTs,
+			Seq: inst.seq, LastTs: inst.lastTs, LastTrade: inst.lastTrade, LastTradeTs: inst.lastTradeTs, Repeats: inst.repeats, LastMessageTs: inst.lastMessageTs,
 			LastEventTs: inst.lastEventTs, DepthTs: inst.depthTs,
 			LastQuote: inst.lastQuote, Heard: inst.heard,
 			Horizon: inst.horizon, Audit: inst.audit, AuditBytes: len(inst.audit.buffer), AnswerBytes: len(inst.audit.answer),
@@ -126,7 +127,10 @@ func (m *Machine) AppendKeyframe(dst []byte) []byte {
 		}
 		ki.Stats.OffGrid += inst.book.OffGrid()
 		for s, h := range inst.held {
-			ki.Held[s] = keyHeld{h.frames, h.copies, len(h.bytes), h.first, h.pos}
+			ki.Held[s] = keyHeld{nil, h.copies, h.bytes, h.pos}
+			for _, f := range h.waiting {
+				ki.Held[s].Firsts = append(ki.Held[s].Firsts, f.first)
+			}
 		}
 		for s := range inst.streams {
 			ki.Streams[s] = inst.streams[s].known(event.Stream(s))
@@ -149,7 +153,9 @@ func (m *Machine) AppendKeyframe(dst []byte) []byte {
 		}
 		dst = append(dst, inst.buffer...)
 		for s := range inst.held {
-			dst = append(dst, inst.held[s].bytes...)
+			for _, f := range inst.held[s].waiting {
+				dst = append(dst, f.record...)
+			}
 		}
 		dst = append(dst, inst.audit.buffer...)
 		dst = append(dst, inst.audit.answer...)
@@ -263,6 +269,9 @@ func (m *Machine) restore(in *event.Input) error {
 		inst.state, inst.keyframeOwed, inst.seq = ki.State, ki.KeyframeOwed, ki.Seq
 		inst.lastTs, inst.lastTrade, inst.lastMessageTs = ki.LastTs, ki.LastTrade, ki.LastMessageTs
 		inst.lastEventTs, inst.depthTs = ki.LastEventTs, ki.DepthTs
+		if inst.repeats = ki.Repeats; ki.LastTradeTs != 0 { // 0: of a version that did not keep it
+			inst.lastTradeTs = ki.LastTradeTs
+		}
 		inst.lastQuote, inst.heard = ki.LastQuote, ki.Heard
 		inst.inband, inst.detail, inst.distrust = ki.Inband, ki.Detail, ki.Distrust
 		inst.canaries = ki.Canaries
@@ -297,11 +306,17 @@ func (m *Machine) restore(in *event.Input) error {
 		inst.buffered = ki.Buffered
 		for s, kh := range ki.Held {
 			h := &inst.held[s]
-			if h.bytes, rest, err = m.restoreFrames(rest, kh.Bytes, kh.Frames, kh.Copies); err != nil {
+			var records []byte
+			if records, rest, err = m.restoreFrames(rest, kh.Bytes, len(kh.Firsts), kh.Copies); err != nil {
 				return err
 			}
-			h.frames, h.copies, h.first, h.pos = kh.Frames, kh.Copies, kh.First, kh.Pos
-			m.holding += h.frames
+			for _, first := range kh.Firsts {
+				_, size, _ := event.GetInput(records)
+				h.waiting = append(h.waiting, heldFrame{first, records[:size:size]})
+				records = records[size:]
+			}
+			h.bytes, h.copies, h.pos = kh.Bytes, kh.Copies, kh.Pos
+			m.holding += len(h.waiting)
 		}
 		inst.horizon, inst.audit = ki.Horizon, ki.Audit
 		if inst.audit.buffer, rest, err = restoreRecords(rest, ki.AuditBytes); err != nil {

@@ -2,10 +2,8 @@ package feed
 
 import (
 	"encoding/binary"
-	"slices"
 
 	"deeptape/hotpath/event"
-	"deeptape/hotpath/ledger"
 	"deeptape/venues"
 )
 
@@ -31,7 +29,7 @@ import (
 //
 // Invariants: with one line up nothing is held back at the end of a step, but frames
 // of a line that has ended, which the other has not reached; a held frame is counted
-// as buffered; frames are held in the order in which they came.
+// as buffered. How they wait is in held.go.
 
 const numLines = 2
 
@@ -43,11 +41,6 @@ var _ = [1]int{}[event.StreamBook+event.StreamTrades-1] // they are 0 and 1
 // goneLine marks a waiting frame whose connection has ended: a new connection of that
 // line has not brought it.
 const goneLine = 0xff
-
-const (
-	holdNs       = 2e9
-	holdBytesMax = 4 << 20 // of one stream; a second of BTCUSDT is 30 kB
-)
 
 // A line has joined when it could carry the feed alone. What the venue sent on the
 // other line before it began to send on this one gets joinNs to come; a book that
@@ -67,18 +60,6 @@ type line struct {
 	pinged   int64 // stamp of the last ping, or of its connect
 	pending  []pending
 }
-
-// held is what waits for the other line.
-type held struct {
-	bytes  []byte // whole input records
-	frames int
-	copies int    // of them that are counted where another part of the same frame waits
-	first  int64  // least id that one of them starts with
-	pos    uint64 // of the last of them
-}
-
-// countedElsewhere, as the aux of a waiting frame, marks a copy.
-const countedElsewhere = 1
 
 func (m *Machine) connected() bool { return m.lines[0].up || m.lines[1].up }
 
@@ -170,7 +151,9 @@ func (m *Machine) close(number uint8) {
 		inst := &m.insts[i]
 		for s := range inst.heard {
 			inst.heard[s][number] = event.Null
-			markGone(inst.held[s].bytes, number)
+			for _, f := range inst.held[s].waiting {
+				markGone(f.record, number)
+			}
 		}
 		markGone(inst.buffer, number)
 	}
@@ -209,106 +192,6 @@ func markGone(records []byte, number uint8) {
 			records[5] = goneLine
 		}
 		records = records[event.Align(int(binary.LittleEndian.Uint32(records))):]
-	}
-}
-
-// hold keeps a frame back.
-func (m *Machine) hold(inst *instrument, s event.Stream, in *event.Input, first int64) {
-	h := &inst.held[s]
-	if h.frames > 0 && h.pos == in.Pos { // with an earlier message of the same frame
-		return
-	}
-	if h.frames == 0 || first < h.first {
-		h.first = first
-	}
-	head := in.InputHead
-	if m.kept { // another part of it waits already
-		head.Aux = countedElsewhere
-	}
-	h.copies += int(head.Aux)
-	m.kept = true
-	h.pos = in.Pos
-	h.bytes = event.AppendInput(h.bytes, head, in.Data)
-	h.frames++
-	m.holding++
-}
-
-// unhold empties what a stream holds back; the caller takes it.
-func (m *Machine) unhold(inst *instrument, s event.Stream) []byte {
-	h := &inst.held[s]
-	waiting := slices.Clone(h.bytes) // rare; hold may need the memory meanwhile
-	m.frames.Unbuffer(h.frames - h.copies)
-	m.holding -= h.frames
-	h.bytes, h.frames, h.copies = h.bytes[:0], 0, 0
-	return waiting
-}
-
-// release ends the waiting: the trades are stored beside their gap, the book's frames
-// are in one.
-func (m *Machine) release(inst *instrument) {
-	for inst.held[event.StreamTrades].frames > 0 {
-		m.giveUp(inst)
-	}
-	m.dropHeld(inst)
-}
-
-// dropHeld books what is held back as rejected: its places are in a gap.
-func (m *Machine) dropHeld(inst *instrument) {
-	for s := range event.Stream(numProven) {
-		m.dropHeldOf(inst, s)
-	}
-}
-
-func (m *Machine) dropHeldOf(inst *instrument, s event.Stream) {
-	if h := &inst.held[s]; h.frames > 0 {
-		n := h.frames - h.copies
-		m.unhold(inst, s)
-		m.frames.RejectN(ledger.OutOfSync, n)
-	}
-}
-
-// take takes what an instrument has of a stream in frames that have waited.
-func (m *Machine) take(waiting []byte, inst *instrument, s event.Stream) {
-	eventTs, only := m.eventTs, m.only
-	m.only = part{int(inst.dir - m.cfg.Base), s}
-	for len(waiting) > 0 {
-		in, size, err := event.GetInput(waiting)
-		if err != nil {
-			panic(err) // we wrote it
-		}
-		waiting = waiting[size:]
-		m.frameTs = in.Ts
-		m.frame(&in)
-	}
-	m.frameTs, m.eventTs, m.only = m.now, eventTs, only
-}
-
-// giveUp stops waiting for what comes before the first of the held trades. The others
-// may have to wait for more.
-func (m *Machine) giveUp(inst *instrument) {
-	m.forced = inst.held[event.StreamTrades].first
-	m.take(m.unhold(inst, event.StreamTrades), inst, event.StreamTrades)
-	m.forced = event.Null
-}
-
-// settle judges anew what is held back.
-func (m *Machine) settle() {
-	for i := range m.insts {
-		inst := &m.insts[i]
-		for s := range event.Stream(numProven) {
-			// Each turn takes at least one frame off, for good.
-			for h := &inst.held[s]; h.frames > 0; {
-				if h.first <= inst.last(s)+1 {
-					m.take(m.unhold(inst, s), inst, s)
-				} else if !m.passed(inst, s) && m.now-stampOf(h.bytes) < holdNs && len(h.bytes) <= min(holdBytesMax, m.bufferBytes) {
-					break
-				} else if s == event.StreamBook {
-					m.failed(inst, checkChain, event.CauseSequence)
-				} else {
-					m.giveUp(inst)
-				}
-			}
-		}
 	}
 }
 

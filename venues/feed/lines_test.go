@@ -66,7 +66,8 @@ func TestCopies(t *testing.T) {
 }
 
 func (r *rig) waiting(i int) (book, trades int) {
-	return r.m.insts[i].held[event.StreamBook].frames, r.m.insts[i].held[event.StreamTrades].frames
+	held := &r.m.insts[i].held
+	return len(held[event.StreamBook].waiting), len(held[event.StreamTrades].waiting)
 }
 
 func (r *rig) wantWaiting(book, trades int) {
@@ -198,7 +199,7 @@ func TestHeldBack(t *testing.T) {
 		r.ticks(1)
 		r.wantAll(lostBook, lostTrade)
 		r.on(1).depth(0, 102, 102, "9.97=2", "") // too late, and of no use
-		r.on(1).trade(0, 501, "9.99", "1")
+		r.on(1).tradeAt(0, 501, t0)
 		r.wantAll(lostBook, lostTrade)
 		r.finish()
 	})
@@ -209,8 +210,8 @@ func TestHeldBack(t *testing.T) {
 			r.on(0).depth(0, id, id, "9.97=3", "")
 			r.on(0).trade(0, 400+id, "9.99", "1")
 			for _, h := range r.m.insts[0].held {
-				if len(h.bytes) > 1000 {
-					t.Fatalf("%d bytes are held back", len(h.bytes))
+				if h.bytes > 1000 {
+					t.Fatalf("%d bytes are held back", h.bytes)
 				}
 			}
 		}

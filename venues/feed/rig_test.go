@@ -180,6 +180,12 @@ func (r *rig) trade(i int, id int64, px, qty string) {
 	r.frame(fmt.Sprintf(`{"e":"trade","E":1,"s":%q,"t":%d,"p":%q,"q":%q,"T":%d,"m":true}`, r.cfg.Instruments[i].Symbol, id, px, qty, r.now/1e6))
 }
 
+// tradeAt brings a trade that was made at an instant of the venue's clock.
+func (r *rig) tradeAt(i int, id, tsEvent int64) {
+	r.t.Helper()
+	r.frame(fmt.Sprintf(`{"e":"trade","E":1,"s":%q,"t":%d,"p":"9.99","q":"1","T":%d,"m":true}`, r.cfg.Instruments[i].Symbol, id, tsEvent/1e6))
+}
+
 func (r *rig) quote(i int, id int64, bid, bidQty, ask, askQty string) {
 	r.t.Helper()
 	r.frame(fmt.Sprintf(`{"u":%d,"s":%q,"b":%q,"B":%q,"a":%q,"A":%q}`, id, r.cfg.Instruments[i].Symbol, bid, bidQty, ask, askQty))

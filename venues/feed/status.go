@@ -24,7 +24,8 @@ type InstrumentStatus struct {
 	Stats         InstrumentStats
 }
 
-// StreamStatus is the current coverage interval of a stream.
+// StreamStatus is the current coverage interval of a stream; zero where the stream is
+// not recorded.
 type StreamStatus struct {
 	State, Proof, Cause string
 	Ts, TsEnd           int64
@@ -49,6 +50,9 @@ func (m *Machine) Status() Status {
 		s.Stats.OffGrid += inst.book.OffGrid()
 		for k := range inst.streams {
 			iv := &inst.streams[k]
+			if iv.ts == 0 {
+				continue
+			}
 			s.Streams[k] = StreamStatus{iv.state.String(), iv.proof.String(), iv.cause.String(), iv.ts, iv.end, iv.messages, iv.detail}
 		}
 		st.Instruments[i] = s
@@ -59,6 +63,9 @@ func (m *Machine) Status() Status {
 // Resume tells where instrument i ended, for the run record of a later run.
 func (m *Machine) Resume(i int) Resume {
 	r := Resume{LastTs: m.insts[i].lastTs}
+	if n := m.insts[i].lastTrade; n != event.Null {
+		r.LastTrade, r.LastTradeTs = n, max(m.insts[i].lastTradeTs, 0)
+	}
 	for s := range m.insts[i].streams {
 		iv := &m.insts[i].streams[s]
 		r.Ends[s] = iv.end

@@ -184,6 +184,7 @@ func (m *Machine) readSnapshot(inst *instrument, body []byte) bool {
 func (m *Machine) applySnapshot(inst *instrument, msg *venues.Message) {
 	m.load(inst, msg)
 	inst.seq, inst.state = msg.Seq, bookLive
+	inst.inband.Applied = 1
 	if inst.horizon = m.window(msg); m.audits() {
 		inst.audit.renew(m.now)
 		inst.detail = m.depthDetail()

@@ -50,9 +50,9 @@ func TestProcedure(t *testing.T) {
 		{"older than the buffer", 9, false, "", "received 4, control 1, buffered 3", 0},
 		{"U = lastUpdateId+1 exactly", 10, true, "3", "received 4, applied 3, control 1", 17},
 		{"inside the first event", 12, true, "3", "received 4, applied 3, control 1", 17},
-		{"at the end of the first event", 13, true, "3", "received 4, applied 2, duplicate 1, control 1", 17},
+		{"at the end of the first event", 13, true, "3", "received 4, applied 2, stale 1, control 1", 17},
 		{"inside the third", 16, true, "3", "received 4, applied 1, stale 2, control 1", 17},
-		{"at the end of the buffer", 17, true, "7", "received 4, stale 2, duplicate 1, control 1", 17},
+		{"at the end of the buffer", 17, true, "7", "received 4, stale 3, control 1", 17},
 		{"newer than all that is buffered", 30, true, "7", "received 4, stale 3, control 1", 30},
 	} {
 		t.Run(c.name, func(t *testing.T) {
