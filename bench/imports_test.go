@@ -23,7 +23,7 @@ import (
 var mayImport = map[string][]string{
 	// Knows no venue, no socket, no QuestDB.
 	"hotpath/fixed":         {},
-	"hotpath/scan":          {"hotpath/fixed"},
+	"hotpath/scan":          {"hotpath/event", "hotpath/fixed"},
 	"hotpath/event":         {},
 	"hotpath/book":          {"hotpath/event", "hotpath/fixed"},
 	"hotpath/book/booktest": {"hotpath/event"}, // the oracle shares only the words

@@ -186,10 +186,13 @@ func (binance) NewDecoder(insts []event.Instrument) Decoder {
 		d.bySymbol[inst.Symbol] = i
 		d.scales[i] = scales{inst.PxScale, inst.QtyScale}
 	}
+	d.names = newNames(d.bySymbol)
 	return d
 }
 
 type binanceDecoder struct {
+	scanned
+	names    names
 	parser   parser
 	bySymbol map[string]int
 	scales   []scales
@@ -201,6 +204,15 @@ func (d *binanceDecoder) SetScale(inst int, px, qty int8) { d.scales[inst] = sca
 // Decode reads a combined frame {"stream":…,"data":…}, a bare one, or the answer
 // to a command.
 func (d *binanceDecoder) Decode(frame []byte, b *Batch) ledger.Reason {
+	if d.scan(frame, b) {
+		d.parser.forget()
+		return ledger.Accepted
+	}
+	return d.handedOver(d.parse(frame, b), b)
+}
+
+// parse is Decode without the scanner.
+func (d *binanceDecoder) parse(frame []byte, b *Batch) ledger.Reason {
 	b.Reset()
 	v, reason := d.parser.object(frame)
 	if reason != ledger.Accepted {
@@ -264,7 +276,17 @@ func (d *binanceDecoder) depth(data *fastjson.Value, b *Batch) ledger.Reason {
 	return d.sides(data.Get("b"), data.Get("a"), m, b)
 }
 
+// DecodeSnapshot reads {"lastUpdateId":…,"bids":[…],"asks":[…]}.
 func (d *binanceDecoder) DecodeSnapshot(inst int, body []byte, b *Batch) ledger.Reason {
+	if d.scanSnapshot(inst, body, b) {
+		d.parser.forget()
+		return ledger.Accepted
+	}
+	return d.handedOver(d.parseSnapshot(inst, body, b), b)
+}
+
+// parseSnapshot is DecodeSnapshot without the scanner.
+func (d *binanceDecoder) parseSnapshot(inst int, body []byte, b *Batch) ledger.Reason {
 	b.Reset()
 	b.Messages = append(b.Messages, Message{Kind: KindSnapshot, Inst: inst, First: event.Null, SeqPrev: event.Null, TsEvent: event.Null})
 	m := &b.Messages[0]

@@ -181,6 +181,7 @@ func (bybit) NewDecoder(insts []event.Instrument) Decoder {
 }
 
 type bybitDecoder struct {
+	scanned
 	parser   parser
 	bySymbol map[string]int
 	scales   []scales

@@ -203,6 +203,7 @@ func (coinbase) NewDecoder(insts []event.Instrument) Decoder {
 }
 
 type coinbaseDecoder struct {
+	scanned
 	parser    parser
 	byProduct map[string]int
 	scales    []scales

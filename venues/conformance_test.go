@@ -213,6 +213,7 @@ func nullable(n *int64) int64 {
 // other way round.
 func TestConformanceDecode(t *testing.T) {
 	eachVenue(t, func(t *testing.T, rec *recorded) {
+		scannerAgrees(t, rec)
 		r := rec.reader()
 		var books, trades []oracleRow
 		for _, row := range rec.rows {

@@ -33,9 +33,15 @@ func id(v *fastjson.Value, key string) (int64, bool) {
 // (timeUnit): the two are 13 and 16 digits long until the year 2286.
 func stamp(v *fastjson.Value, key string) (int64, bool) {
 	n, ok := id(v, key)
-	switch {
-	case !ok:
+	if !ok {
 		return event.Null, false
+	}
+	return eitherUnit(n)
+}
+
+// eitherUnit is stamp for a number of 0 or more.
+func eitherUnit(n int64) (int64, bool) {
+	switch {
 	case n <= math.MaxInt64/1_000_000:
 		n *= 1e6
 	case n >= 1e14 && n <= math.MaxInt64/1_000:

@@ -225,6 +225,7 @@ func (kraken) NewDecoder(insts []event.Instrument) Decoder {
 }
 
 type krakenDecoder struct {
+	scanned
 	parser   parser
 	bySymbol map[string]int
 	scales   []scales

@@ -204,6 +204,7 @@ func (okx) NewDecoder(insts []event.Instrument) Decoder {
 }
 
 type okxDecoder struct {
+	scanned
 	parser   parser
 	bySymbol map[string]int
 	scales   []scales

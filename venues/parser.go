@@ -32,11 +32,9 @@ type parser struct {
 
 // object parses a message that must be a JSON object. It is valid until the next call.
 func (p *parser) object(text []byte) (*fastjson.Value, ledger.Reason) {
-	if p.long { // each value keeps the longest list that it has ever held
-		p.json, p.long = fastjson.Parser{}, false
-	}
+	p.forget()
 	if len(text) > longMessageBytes {
-		if values(text) > mostValues {
+		if oversized(text) {
 			return nil, ledger.Oversized
 		}
 		p.long = true
@@ -46,6 +44,19 @@ func (p *parser) object(text []byte) (*fastjson.Value, ledger.Reason) {
 		return nil, ledger.Malformed
 	}
 	return v, ledger.Accepted
+}
+
+// forget lets go of the memory that a long message took: each value keeps the longest
+// list that it has ever held.
+func (p *parser) forget() {
+	if p.long {
+		p.json, p.long = fastjson.Parser{}, false
+	}
+}
+
+// oversized says whether a message has too many values to be read.
+func oversized(text []byte) bool {
+	return len(text) > longMessageBytes && values(text) > mostValues
 }
 
 // parseAnswer parses what a venue says of its instruments.

@@ -96,6 +96,10 @@ type Decoder interface {
 	DecodeSnapshot(inst int, body []byte, b *Batch) ledger.Reason
 	// SetScale changes the scales at which the messages of inst are decoded.
 	SetScale(inst int, px, qty int8)
+	// Declined counts the frames and snapshots with messages of a book, of trades or of
+	// quotes whose shape the scanner does not know, so that the whole parser read them.
+	// Many of them mean that the venue has changed its spelling: slow, and not wrong.
+	Declined() uint64
 }
 
 // Continuity is how a venue's book messages prove that none is missing.

@@ -7,7 +7,8 @@ import "deeptape/hotpath/event"
 type Status struct {
 	Venue       string
 	Connected   bool
-	Lines       int // connections that are up, at most two
+	Lines       int    // connections that are up, at most two
+	Declined    uint64 // frames and snapshots of this run that the scanner handed to the whole parser
 	Instruments []InstrumentStatus
 }
 
@@ -36,6 +37,9 @@ type StreamStatus struct {
 // Status of the machine as of its last input. It allocates: once a second is fine.
 func (m *Machine) Status() Status {
 	st := Status{Venue: m.cfg.Venue, Connected: m.connected(), Instruments: make([]InstrumentStatus, len(m.insts))}
+	if m.dec != nil { // else there has been no run yet
+		st.Declined = m.dec.Declined()
+	}
 	for i := range m.lines {
 		if m.lines[i].up {
 			st.Lines++

@@ -1,0 +1,5 @@
+//go:build race
+
+package venues
+
+const raceOn = true
