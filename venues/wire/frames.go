@@ -92,6 +92,18 @@ func (f *frames) next() (fKind, []byte, *ProtocolError) {
 			return fMore, nil, nil
 		}
 		b0, b1 := b[0], b[1]
+
+		// Nearly all that comes is a whole message of 126 to 65,535 bytes in one frame:
+		// here without the questions that the others below are asked.
+		if (b0 == 0x81 || b0 == 0x82) && b1 == 126 && !f.inMessage && len(b) >= 4 {
+			n := int(b[2])<<8 | int(b[3])
+			if n <= f.maxMessage && len(b) >= 4+n {
+				f.parsed++
+				f.r += 4 + n
+				f.pos += uint64(4 + n)
+				return fMessage, b[4 : 4+n : 4+n], nil
+			}
+		}
 		op := ws.OpCode(b0 & 0x0f)
 		fin := b0&0x80 != 0
 		n := uint64(b1 & 0x7f)
