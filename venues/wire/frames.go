@@ -83,7 +83,8 @@ func (e *ProtocolError) Error() string {
 //
 // The length of a data frame is accepted in any of the three encodings: a server that
 // spends more bytes on it than it must (section 5.2) is wasteful, not ambiguous.
-// Text is not checked to be UTF-8: what reads the message as JSON judges it.
+// Text is not checked to be UTF-8: what reads the message as JSON judges it, and the
+// journal has what came (see autobahn_test.go for what else differs from that suite).
 func (f *frames) next() (fKind, []byte, *ProtocolError) {
 	for {
 		b := f.buf[f.r:f.w]
