@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -172,6 +173,8 @@ func (s *Session) endSide(why string) error {
 	s.counters.Disconnects.Add(1)
 	s.countEnd(d.err)
 	s.log.Warn("disconnected", "line", d.line, "reason", why)
+	// Commands that still wait for the venue's budget are not for the next one.
+	s.sends = slices.DeleteFunc(s.sends, func(c command) bool { return c.line == d.line })
 	_, err := s.inputOf(d.line, event.InputClose, now, 0, []byte(why))
 	return err
 }

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -8,6 +10,7 @@ import (
 
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/ledger"
+	"deeptape/venues/wire"
 )
 
 // noGap checks the book of a session that had everything on one line or the other.
@@ -134,4 +137,51 @@ func TestPlannedReconnect(t *testing.T) {
 		c = next
 	}
 	r.noGap(int64(id))
+}
+
+// A command that waits for the venue's budget goes with its connection: while the next
+// one is dialled nobody could write it, and afterwards it would be said twice.
+func TestCommandsGoWithTheirLine(t *testing.T) {
+	v := newTestVenue(t)
+	const window = time.Second
+	var dials atomic.Int32
+	on := make(chan struct{})
+	r := newRig(t, v, rigOptions{change: func(s *Session) {
+		s.opt.Lines = 2
+		s.commands = wire.NewBudget(1, window)
+		dial := s.opt.Dial
+		s.opt.Dial = func(ctx context.Context, url string, maxBytes int) (Conn, error) {
+			if dials.Add(1) == 3 {
+				select {
+				case <-on:
+				case <-ctx.Done():
+				}
+			}
+			return dial(ctx, url, maxBytes)
+		}
+	}})
+	v.conn()
+	second := v.conn()
+	r.wait("both lines", func() bool { return r.count(event.InputConnect) == 2 })
+	second.Close() // its command still waits
+	r.wait("the third dial", func() bool { return dials.Load() == 3 })
+	ticks := r.count(event.InputTick)
+	r.wait("the budget", func() bool { return r.count(event.InputTick) >= ticks+2 })
+	close(on)
+	v.conn()
+	r.wait("the command of the new connection", func() bool { return r.s.Counters().Commands.Load() == 2 })
+	r.stop()
+	up := map[uint8]bool{}
+	for _, in := range r.journal() {
+		switch in.Kind {
+		case event.InputConnect:
+			up[in.Line] = true
+		case event.InputClose:
+			up[in.Line] = false
+		case event.InputCommand:
+			if !up[in.Line] {
+				t.Errorf("line %d is not up and is sent %s", in.Line, in.Data)
+			}
+		}
+	}
 }
