@@ -229,6 +229,7 @@ func (x expected) check(t *testing.T, db database, m *market, v *venue, s *store
 func (s *stored) checkMarket(m *market, v *venue) replayed {
 	t := s.t
 	t.Helper()
+	s.depth = m.depth
 	window := [2]string{} // what the last snapshot could see: worst bid, worst ask
 	r := s.walk(m.symbol[s.symbol].diffs, func(id int64) []level {
 		levels := m.snapshotAt(t, s.symbol, id)

@@ -92,6 +92,7 @@ func TestKilled(t *testing.T) {
 	a.interrupt()
 	for _, symbol := range symbols {
 		s := db.read(t, symbol)
+		s.depth = m.depth
 		r := s.walk(m.symbol[symbol].diffs, func(id int64) []level { return m.snapshotAt(t, symbol, id) }, func(bookMessage, *slowBook) {})
 		db.checkView(s, r)
 		states := s.states("book")

@@ -51,6 +51,7 @@ func (m *market) isRecorded(t *testing.T, db database, causes string) {
 	t.Helper()
 	for _, symbol := range m.names {
 		s := db.read(t, symbol)
+		s.depth = m.depth
 		r := s.walk(m.symbol[symbol].diffs, func(id int64) []level { return m.snapshotAt(t, symbol, id) }, func(bookMessage, *slowBook) {})
 		var got []string
 		for _, x := range s.coverage["book"] {

@@ -21,6 +21,7 @@ type stored struct {
 	t        *testing.T
 	venue    string
 	symbol   string
+	depth    int // that the agent asked for
 	book     []bookMessage
 	top      []topRow
 	trades   []storedTrade
@@ -34,9 +35,10 @@ type bookMessage struct {
 	seq             int64
 	prev            string // null is ""
 	eventNs         string
-	flags           int64 // of all rows: SNAPSHOT, KEYFRAME, UNVERIFIED
+	flags           int64 // of all rows: SNAPSHOT, KEYFRAME
 	scale           string
 	levels          []level
+	unverified      []bool // each of levels says so
 }
 
 type topRow struct {
@@ -81,7 +83,7 @@ func (db database) read(t *testing.T, symbol string) *stored {
 func (db database) readApplied(t *testing.T, venue, symbol string) *stored {
 	t.Helper()
 	db.t = t
-	s := &stored{t: t, venue: venue, symbol: symbol, coverage: map[string][]interval{}}
+	s := &stored{t: t, venue: venue, symbol: symbol, depth: snapshotDepth, coverage: map[string][]interval{}}
 	where := fmt.Sprintf(" WHERE venue = '%s' AND symbol = '%s' ORDER BY ts", venue, symbol)
 	s.readBook(db.export("SELECT ts::long ns, side, px, qty, px_scale, qty_scale, ts_event::long event, seq, seq_prev, flags FROM book_delta" + where))
 	for _, r := range db.export("SELECT ts::long ns, bid, bid_size, ask, ask_size, bids, asks, ts_event::long event, seq, flags FROM book_top" + where) {
@@ -118,16 +120,17 @@ func (s *stored) readBook(rows []row) {
 		if first := flags&flagFirst != 0; first == open {
 			t.Fatalf("%s: FIRST is wrong at row %v", s.symbol, r)
 		} else if first {
-			s.book = append(s.book, bookMessage{firstNs: at, lastNs: at - 1, seq: r.int(t, "seq"), eventNs: r["event"], flags: flags &^ (flagFirst | flagLast), scale: r["px_scale"] + "," + r["qty_scale"]})
+			s.book = append(s.book, bookMessage{firstNs: at, lastNs: at - 1, seq: r.int(t, "seq"), eventNs: r["event"], flags: flags &^ (flagFirst | flagLast | flagUnverified), scale: r["px_scale"] + "," + r["qty_scale"]})
 			open = true
 		}
 		m := &s.book[len(s.book)-1]
-		if at != m.lastNs+1 || r.int(t, "seq") != m.seq || r["event"] != m.eventNs || flags&^(flagFirst|flagLast) != m.flags || r["px_scale"]+","+r["qty_scale"] != m.scale {
+		if at != m.lastNs+1 || r.int(t, "seq") != m.seq || r["event"] != m.eventNs || flags&^(flagFirst|flagLast|flagUnverified) != m.flags || r["px_scale"]+","+r["qty_scale"] != m.scale {
 			t.Fatalf("%s: row %v does not go on message %+v", s.symbol, r, m)
 		}
 		m.lastNs = at
 		if r["side"] != "" {
 			m.levels = append(m.levels, level{r["side"], scaled(t, r["px"], r["px_scale"]), scaled(t, r["qty"], r["qty_scale"])})
+			m.unverified = append(m.unverified, flags&flagUnverified != 0)
 		} else if r["px"] != "" || r["qty"] != "" || flags&(flagFirst|flagLast) != flagFirst|flagLast {
 			t.Fatalf("%s: row without side: %v", s.symbol, r)
 		}
@@ -286,6 +289,45 @@ type replayed struct {
 	book                 *slowBook // as of then
 }
 
+// horizon is what a snapshot of Binance could see: the sort keys of its worst bid and
+// worst ask, "" where it had less than was asked for.
+type horizon [2]string
+
+func horizonOf(levels []level, depth int) (h horizon) {
+	n := [2]int{}
+	for _, l := range levels { // the last of a side is its worst
+		s := map[string]int{"bid": 0, "ask": 1}[l.side]
+		n[s]++
+		h[s] = sortKey(l.px)
+	}
+	for s := range h {
+		if n[s] < depth {
+			h[s] = ""
+		}
+	}
+	return h
+}
+
+func (h horizon) beyond(l level) bool {
+	at := sortKey(l.px)
+	return l.side == "bid" && h[0] != "" && at < h[0] || l.side == "ask" && h[1] != "" && at > h[1]
+}
+
+// checkUnverified: a level says UNVERIFIED if its interval does, or if it lies outside
+// of what the last snapshot could see.
+func (s *stored) checkUnverified(m *bookMessage, h horizon) {
+	s.t.Helper()
+	doubted := false
+	for _, i := range s.coverage["book"] {
+		doubted = doubted || i.state == "unverified" && m.firstNs >= i.from && m.firstNs <= i.to
+	}
+	for k, l := range m.levels {
+		if want := doubted || h.beyond(l); m.unverified[k] != want {
+			s.t.Fatalf("%s: message %d, level %+v: UNVERIFIED is %v, want %v (in doubt: %v, the window: %q)", s.symbol, m.seq, l, m.unverified[k], want, doubted, h)
+		}
+	}
+}
+
 // walk plays the stored book into a slow one and compares every message: deltas
 // with what the venue had to say, keyframes with the slow book, snapshots with
 // snapshotOf; every row of book_top with the first ten levels; that such a row is
@@ -312,8 +354,13 @@ func (s *stored) walk(diffs []diff, snapshotOf func(id int64) []level, after fun
 	seen := map[int64]bool{}
 	bids, asks, scale := "", "", ""
 	fresh := false // no delta since the snapshot
+	window := horizon{}
 	for _, m := range s.book {
 		changed := false
+		if m.flags&(flagSnapshot|flagKeyframe) == flagSnapshot {
+			window = horizonOf(m.levels, s.depth)
+		}
+		s.checkUnverified(&m, window)
 		switch {
 		case m.flags&flagKeyframe != 0:
 			r.keyframes++

@@ -90,6 +90,8 @@ type Agent struct {
 	pastRuns  *past
 	ackedMu   sync.Mutex // of the file of acknowledged positions
 	anchors   anchors
+	// Of capture_stats, and of its task alone: audits of each book that have been told.
+	auditsTold map[instrumentKey]uint64
 	// Of the watchdog: see watchProgress.
 	writing, delivering progress
 	status              atomic.Pointer[statusServer]
@@ -103,6 +105,7 @@ func powerOfTwo(n config.Bytes) int { return 1 << bits.Len64(uint64(max(n, 64<<1
 func New(ctx context.Context, opt Options) (_ *Agent, err error) {
 	a := &Agent{cfg: opt.Config, log: opt.Log, name: opt.Machine.Name, machine: opt.Machine, clock: opt.Machine.Clock}
 	a.started = a.clock.NowNs()
+	a.auditsTold = map[instrumentKey]uint64{}
 	a.anchors = anchors{fs: a.machine.FS, dir: a.cfg.Journal.Dir, known: map[uint64]map[uint16]uint64{}}
 	var recovery journal.Recovery
 	if a.writer, recovery, err = journal.Open(a.machine.FS, a.cfg.Journal.Dir, journal.Options{SegmentBytes: int64(a.cfg.Journal.Segment)}); err != nil {
@@ -211,6 +214,10 @@ func (a *Agent) plan(ctx context.Context) error {
 		rest := a.machine.Rest(rules)
 		insts, weight := a.instruments(ctx, venue, vc, rest)
 		budgets := session.NewBudgets(rules.ConnectsPerWindow, time.Duration(rules.ConnectWindowNs), weight)
+		audit := auditEvery(vc, venue, len(vc.Symbols), weight)
+		if vc.Audit != nil && audit > time.Duration(*vc.Audit) {
+			a.log.Info("audits are less often than configured: they take at most a quarter of the venue's request weight", "venue", name, "every", audit.Round(time.Second))
+		}
 		for len(insts) > 0 {
 			n := min(len(insts), instrumentsPerFeed(rules))
 			number := uint16(len(a.lanes))
@@ -218,6 +225,7 @@ func (a *Agent) plan(ctx context.Context) error {
 			cfg := feed.Config{
 				Version: feed.Version, Agent: a.name, Venue: name, Base: base, Instruments: insts[:n],
 				TopLevels: a.cfg.TopLevels, DepthBps: a.cfg.Bands(), Quotes: a.cfg.Quotes && rules.QuoteStream, Depth: vc.Depth,
+				AuditEveryNs: int64(audit),
 			}
 			for _, inst := range cfg.Instruments {
 				key := instrumentKey{name, inst.Symbol}

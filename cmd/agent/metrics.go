@@ -56,6 +56,7 @@ func (a *Agent) metrics() *metrics.Set {
 			}
 			return 0
 		})
+		a.auditMetrics(i, labels, gauge)
 	}
 	gauge("deeptape_ledger_difference", func() float64 { return float64(a.Status().LedgerDifference) })
 	for _, part := range []string{"journal", "questdb", "venue"} {
@@ -169,6 +170,7 @@ func (a *Agent) counters() []deliver.Stat {
 			put("snapshots_requested", fetches)
 			put("scan_declined", st.Declined)
 		}
+		a.auditStats(i, put)
 	}
 	return stats
 }

@@ -17,10 +17,24 @@ const (
 	questdbBytesPerDay = 3 << 30
 )
 
+// auditSharePercent of the venue's weight is the most that audits take.
+const auditSharePercent = 25
+
+// auditEvery is how often each of n books of a venue is audited: as configured, or less
+// often where that would take more than its share of limit, the weight of a minute.
+func auditEvery(vc config.Venue, venue venues.Venue, n, limit int) time.Duration {
+	if vc.Audit == nil || *vc.Audit == 0 || !venue.Rules().RestSnapshot {
+		return 0
+	}
+	weight := int64(n) * int64(venue.SnapshotRequest("X", vc.Depth).Weight)
+	least := time.Duration(weight * 100 * int64(time.Minute) / (auditSharePercent * int64(max(limit, 1))))
+	return max(time.Duration(*vc.Audit), least)
+}
+
 // Plan prints what a capture would open, ask for and fill.
 func Plan(cfg config.Config) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "venue\tsymbols\tconnections\tstreams\tsnapshot weight\tstart takes\tof weight a minute")
+	fmt.Fprintln(w, "venue\tsymbols\tconnections\tstreams\tsnapshot weight\tstart takes\tof weight a minute\taudits\tan hour\tweight an hour")
 	total := 0
 	for _, name := range cfg.VenueNames() {
 		venue, err := venues.ByName(name)
@@ -36,8 +50,8 @@ func Plan(cfg config.Config) error {
 		}
 		weight := venue.SnapshotRequest("X", vc.Depth).Weight
 		minutes := float64(n*weight) / float64(rules.RestWeightPerMinute)
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%s\t%d\n", name, n, (n+each-1)/each, n*streams,
-			weight, time.Duration(minutes*float64(time.Minute)).Round(time.Second), rules.RestWeightPerMinute)
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%s\t%d\t%s\n", name, n, (n+each-1)/each, n*streams,
+			weight, time.Duration(minutes*float64(time.Minute)).Round(time.Second), rules.RestWeightPerMinute, auditPlan(auditEvery(vc, venue, n, rules.RestWeightPerMinute), n, weight))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -46,4 +60,13 @@ func Plan(cfg config.Config) error {
 		float64(total)*journalBytesPerDay/(1<<30), float64(total)*questdbBytesPerDay/(1<<30))
 	fmt.Printf("the journal keeps %s, at most %.1f GiB\n", time.Duration(cfg.Journal.Keep), float64(cfg.Journal.Max)/(1<<30))
 	return nil
+}
+
+// auditPlan says how often, how many an hour in all, and of what weight.
+func auditPlan(every time.Duration, n, weight int) string {
+	if every == 0 {
+		return "none\t0\t0"
+	}
+	anHour := float64(n) * float64(time.Hour) / float64(every)
+	return fmt.Sprintf("each %s\t%.0f\t%.0f", every.Round(time.Second), anHour, anHour*float64(weight))
 }

@@ -25,6 +25,9 @@ func Verify(ctx context.Context, cfg config.Config, withJournal bool, from, to i
 	opt := verify.Options{From: from, To: to, TopLevels: cfg.TopLevels, DepthBps: cfg.Bands(), TradesJoined: func(name string) bool {
 		v, err := venues.ByName(name)
 		return err == nil && v.Rules().TradesJoined
+	}, Windowed: func(name string) bool {
+		v, err := venues.ByName(name)
+		return err == nil && v.Rules().RestSnapshot
 	}}
 	if len(cfg.VenueNames()) > 0 {
 		opt.Want = func(venue, symbol string) bool { return slices.Contains(cfg.Venues[venue].Symbols, symbol) }

@@ -64,10 +64,19 @@ type Venue struct {
 	// Lines is how many connections carry each symbol at a time, 1 or 2. With two,
 	// only what both have missed is a gap; each costs the venue's budget of connects.
 	Lines int `yaml:"lines"`
+	// Audit is how often each book is compared with a fresh snapshot, where the venue has
+	// any to fetch; 0: never. Nil is AuditDefault.
+	Audit *Duration `yaml:"audit"`
 	// ReconnectEvery plans a reconnect that often, to try it out. 0: only before the
 	// venue's own cut.
 	ReconnectEvery Duration `yaml:"reconnect_every"`
 }
+
+// AuditDefault is Venue.Audit where nobody says otherwise.
+const AuditDefault = Duration(30 * time.Minute)
+
+// auditMin: a feed looks once a second.
+const auditMin = Duration(time.Second)
 
 // Default is the configuration without a file.
 func Default() Config {
@@ -194,6 +203,15 @@ func (c *Config) Complete() error {
 		}
 		if v.Depth < 0 {
 			return wrong(key+".depth", "%d is less than 0", v.Depth)
+		}
+		if every := AuditDefault; rules.RestSnapshot && v.Audit == nil {
+			v.Audit = &every
+		}
+		if v.Audit != nil && *v.Audit > 0 && (!rules.RestSnapshot || *v.Audit < auditMin) {
+			if !rules.RestSnapshot {
+				return wrong(key+".audit", "the books of %s come whole in the stream: there is no snapshot to fetch and compare", name)
+			}
+			return wrong(key+".audit", "%s is less than %s; 0 is never", time.Duration(*v.Audit), time.Duration(auditMin))
 		}
 		var symbols []string
 		for i, s := range v.Symbols {

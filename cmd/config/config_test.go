@@ -17,6 +17,8 @@ import (
 // all venues, as an error lists them.
 var all = strings.Join(venues.Names(), ", ")
 
+func every(d time.Duration) *Duration { return (*Duration)(&d) }
+
 // Every key of the contract, with values that are not the defaults.
 func TestEveryKey(t *testing.T) {
 	text := `
@@ -27,7 +29,7 @@ top_levels: 20
 depth_bps: [2, 3]
 quotes: false
 venues:
-  binance: {symbols: [btcusdt, ETHUSDT, BtcUsdt], ws_url: "ws://a:1/", rest_url: "http://b:2/", depth: 1000, lines: 2, reconnect_every: 5s}
+  binance: {symbols: [btcusdt, ETHUSDT, BtcUsdt], ws_url: "ws://a:1/", rest_url: "http://b:2/", depth: 1000, lines: 2, audit: 10m, reconnect_every: 5s}
 `
 	c, err := Parse("f", []byte(text))
 	if err != nil {
@@ -37,7 +39,7 @@ venues:
 		QuestDB: "https::addr=db.example:9443;token=abc;",
 		Journal: Journal{Dir: "/data/j", Segment: 64 << 20, Keep: Duration(24 * time.Hour), Max: 10 << 30, Sync: Duration(50 * time.Millisecond)},
 		Listen:  "0.0.0.0:80", TopLevels: 20, DepthBps: []float64{2, 3},
-		Venues: map[string]Venue{"binance": {Symbols: []string{"BTCUSDT", "ETHUSDT"}, WSURL: "ws://a:1", RestURL: "http://b:2", Depth: 1000, Lines: 2, ReconnectEvery: Duration(5 * time.Second)}},
+		Venues: map[string]Venue{"binance": {Symbols: []string{"BTCUSDT", "ETHUSDT"}, WSURL: "ws://a:1", RestURL: "http://b:2", Depth: 1000, Lines: 2, Audit: every(10 * time.Minute), ReconnectEvery: Duration(5 * time.Second)}},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -61,7 +63,7 @@ func TestDefaults(t *testing.T) {
 			QuestDB: "http::addr=127.0.0.1:9000;",
 			Journal: Journal{Dir: "deeptape-data/journal", Segment: 128 << 20, Keep: Duration(72 * time.Hour), Max: 200 << 30, Sync: Duration(200 * time.Millisecond)},
 			Listen:  "127.0.0.1:9101", TopLevels: 10, DepthBps: []float64{1, 2, 5, 10, 25, 50, 100}, Quotes: true,
-			Venues: map[string]Venue{"binance": {Symbols: []string{"BTCUSDT"}, WSURL: "wss://stream.binance.com:9443", RestURL: "https://api.binance.com", Depth: 5000, Lines: 1}},
+			Venues: map[string]Venue{"binance": {Symbols: []string{"BTCUSDT"}, WSURL: "wss://stream.binance.com:9443", RestURL: "https://api.binance.com", Depth: 5000, Lines: 1, Audit: every(30 * time.Minute)}},
 		}
 		if !reflect.DeepEqual(c, want) {
 			t.Errorf("%q: got  %+v\nwant %+v", text, c, want)
@@ -88,6 +90,9 @@ func TestMistakes(t *testing.T) {
 		{"venues:\n  binance:\n    rest_url: api\n", `f.yaml:3:5: venues.binance.rest_url: "api" is not a URL that starts with http:// or https://`},
 		{"venues: {binance: {depth: -3}}\n", `f.yaml:1:20: venues.binance.depth: -3 is less than 0`},
 		{"venues: {binance: {lines: 3}}\n", `f.yaml:1:20: venues.binance.lines: 3 is not 1 or 2`},
+		{"venues: {binance: {audit: 5}}\n", `f.yaml:1:27: venues.binance.audit: "5" is not a time span; write 200ms, 10m or 72h`},
+		{"venues: {binance: {audit: 5ms}}\n", `f.yaml:1:20: venues.binance.audit: 5ms is less than 1s; 0 is never`},
+		{"venues: {kraken: {audit: 5m}}\n", `f.yaml:1:19: venues.kraken.audit: the books of kraken come whole in the stream: there is no snapshot to fetch and compare`},
 		{"venues: {binance: {depth: many}}\n", `f.yaml:1:27: venues.binance.depth: "many" is not a whole number`},
 		{"\ntop_levels: 0\n", `f.yaml:2:1: top_levels: 0 is not between 1 and 1000`},
 		{"top_levels: ten\n", `f.yaml:1:13: top_levels: "ten" is not a whole number`},
@@ -267,4 +272,20 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%q: complete, and then not", text)
 		}
 	})
+}
+
+// No audit is not the same as none said.
+func TestAuditOff(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		want time.Duration
+	}{{"{}", 30 * time.Minute}, {"{audit: 0}", 0}, {"{audit: 0s}", 0}, {"{audit: 90s}", 90 * time.Second}} {
+		got, err := Parse("f", []byte("venues: {binance: "+c.text+"}\n"))
+		if err != nil || got.Complete() != nil || time.Duration(*got.Venues["binance"].Audit) != c.want {
+			t.Errorf("%s: %v, %+v, want %s", c.text, err, got.Venues["binance"].Audit, c.want)
+		}
+	}
+	if got, err := Parse("f", []byte("venues: {kraken: {audit: 0}}\n")); err != nil || *got.Venues["kraken"].Audit != 0 {
+		t.Errorf("%v: %+v", err, got)
+	}
 }

@@ -32,7 +32,7 @@ var keysIn = map[string][]string{
 	"":         {"questdb", "journal", "listen", "top_levels", "depth_bps", "quotes", "rings", "venues"},
 	"journal":  {"dir", "segment", "keep", "max", "sync"},
 	"rings":    {"inputs", "rows"},
-	"venues.*": {"symbols", "ws_url", "rest_url", "depth", "lines", "reconnect_every"},
+	"venues.*": {"symbols", "ws_url", "rest_url", "depth", "lines", "audit", "reconnect_every"},
 }
 
 // explain turns the decoder's error into one line with the place and the key, and

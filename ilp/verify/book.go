@@ -45,6 +45,7 @@ type bookCheck struct {
 
 	messages, links, snapshots, keyframesEqual, topsEqual, nulls, healed, skipped int
 	depthsEqual, depthsDoubted, bandsUnknown                                      int
+	outside                                                                       int             // levels outside of the snapshot's window
 	proofs                                                                        map[string]bool // of intervals with messages
 	resumed                                                                       bool            // a gap, or the beginning of the data, was seen
 }
@@ -217,6 +218,7 @@ func (c *bookCheck) apply(whole bool) error {
 	for i := range m {
 		c.row(&m[i])
 	}
+	c.outsiders()
 	snapshot, keyframe := h.flags&event.FlagSnapshot != 0, h.flags&event.FlagKeyframe != 0
 	switch {
 	case keyframe && !snapshot:
@@ -281,7 +283,37 @@ func (c *bookCheck) row(r *bookRow) {
 	if r.flags&^(event.FlagFirst|event.FlagLast|messageFlags|event.FlagUnverified) != 0 {
 		c.rep.find(tableBook, r.ts, "flags is %d", r.flags)
 	}
-	c.st.flags(c.iv, r.ts, r.flags)
+	c.st.flags(tableBook, c.iv, r.ts, r.flags)
+}
+
+// outsiders: in a verified interval the levels of a message that say UNVERIFIED lie
+// outside of a window, so they are further from the touch than all the others.
+func (c *bookCheck) outsiders() {
+	if !c.st.windowed || c.iv.state != stateVerified {
+		return
+	}
+	var inner [2]int64 // price of the furthest level that is inside
+	var has [2]bool
+	further := func(s int, a, b int64) bool { return s == 0 && a < b || s == 1 && a > b }
+	for _, outside := range []bool{false, true} {
+		for i := range c.message {
+			r := &c.message[i]
+			s := sideOf(r.side)
+			if s < 0 || r.px == event.Null || r.flags&event.FlagUnverified != 0 != outside {
+				continue
+			}
+			switch {
+			case !outside:
+				if !has[s] || further(s, r.px, inner[s]) {
+					inner[s], has[s] = r.px, true
+				}
+			case has[s] && !further(s, r.px, inner[s]):
+				c.rep.find(tableBook, r.ts, "the level is flagged UNVERIFIED as outside of the snapshot's window, and one that is further out, at %s, is not", decimal(inner[s], r.pxScale))
+			default:
+				c.outside++
+			}
+		}
+	}
 }
 
 // levels applies the rows of the message to the book.

@@ -44,6 +44,7 @@ func checkSymbol(ctx context.Context, db *exporter, opt *Options, k key, covered
 			return nil, err
 		}
 	}
+	streams[event.StreamBook].windowed = opt.Windowed != nil && opt.Windowed(k.venue)
 	b, t, q := streams[event.StreamBook], streams[event.StreamTrades], streams[event.StreamQuotes]
 	book := &bookCheck{
 		rep: rep, st: b, topLevels: max(opt.TopLevels, 0),
@@ -146,6 +147,10 @@ func summarize(rep *SymbolReport, opt *Options, streams [event.NumStreams]*strea
 		rep.proven("book_top: %d rows equal to the rebuilt book's first %d levels, and %d rows of nulls at the start of gaps%s", book.topsEqual, book.n, book.nulls, complete)
 		rep.leaveToJournal("book_delta: a size altered below the first %d levels shows only at the next keyframe (%d seen), in the sums of book_depth, or when the level comes up; the journal shows it", book.n, book.keyframesEqual)
 	}
+	if book.st.windowed && book.messages > 0 {
+		rep.proven("book_delta: %d levels outside of the window of a snapshot (UNVERIFIED), each further out than the others of its message", book.outside)
+		rep.leaveToJournal("book_delta, book_top, book_depth: whether UNVERIFIED stands at all that lies outside of the window of the last snapshot or audit: its rows do not hold the window; the journal shows it")
+	}
 	if book.proofs[proofCRC] {
 		rep.leaveToJournal("book_delta: checksums, which its rows do not hold: ids that count on show that no row was removed, and not that no message was missed; the journal shows both")
 	}
@@ -232,7 +237,7 @@ func (c *tradeCheck) step() error {
 	if r.flags&^event.FlagUnverified != 0 {
 		c.rep.find(tableTrades, r.ts, "flags is %d", r.flags)
 	}
-	c.st.flags(iv, r.ts, r.flags)
+	c.st.flags(tableTrades, iv, r.ts, r.flags)
 	if iv.proof != proofTradeID {
 		c.st.counted(r.ts, event.Null)
 		c.unbroken = c.unbroken && iv.state == stateVerified
@@ -298,7 +303,7 @@ func (c *quoteCheck) step() error {
 	if r.flags&^event.FlagUnverified != 0 {
 		c.rep.find(tableQuotes, r.ts, "flags is %d", r.flags)
 	}
-	c.st.flags(iv, r.ts, r.flags)
+	c.st.flags(tableQuotes, iv, r.ts, r.flags)
 	c.st.counted(r.ts, r.seq)
 	return nil
 }

@@ -50,9 +50,10 @@ func (c *bookCheck) depth(last *bookRow, keyframe bool) error {
 	if c.tsEventKnown && r.tsEvent != c.tsEvent {
 		c.rep.find(tableDepth, r.ts, "ts_event is %s, in book_delta the message has %s", stamp(r.tsEvent), stamp(c.tsEvent))
 	}
-	if want := last.flags & event.FlagUnverified; r.flags != want {
-		c.rep.find(tableDepth, r.ts, "flags is %d, of the message in book_delta only %d can be here", r.flags, want)
+	if r.flags&^event.FlagUnverified != 0 {
+		c.rep.find(tableDepth, r.ts, "flags is %d", r.flags)
 	}
+	c.st.flags(tableDepth, c.iv, r.ts, r.flags)
 	return nil
 }
 

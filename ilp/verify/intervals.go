@@ -131,6 +131,10 @@ type streamCheck struct {
 	from   int64 // what lies before is not read
 	until  int64 // what lies behind is not read
 
+	// windowed: what lies outside of the window that a snapshot showed says UNVERIFIED
+	// in a verified interval, too.
+	windowed bool
+
 	cur      int
 	closed   bool // the current interval has been judged
 	messages int64
@@ -211,14 +215,15 @@ func (c *streamCheck) admit(ts int64) (*interval, bool) {
 	return iv, true
 }
 
-// flags: the row says about itself what its interval says. A checksum proves the
-// first levels only, so there a single level may be unverified.
-func (c *streamCheck) flags(iv *interval, ts int64, flags int) {
+// flags: the row of a table says about itself what its interval says. A checksum proves
+// the first levels only, and a snapshot may have been a window, so there single levels
+// may be unverified.
+func (c *streamCheck) flags(table string, iv *interval, ts int64, flags int) {
 	switch marked := flags&event.FlagUnverified != 0; {
 	case iv.state == stateUnverified && !marked:
-		c.rep.find(c.table, ts, "the row lies in %s and is not flagged UNVERIFIED", iv)
-	case iv.state == stateVerified && marked && iv.proof != proofCRC:
-		c.rep.find(c.table, ts, "the row is flagged UNVERIFIED and lies in %s", iv)
+		c.rep.find(table, ts, "the row lies in %s and is not flagged UNVERIFIED", iv)
+	case iv.state == stateVerified && marked && iv.proof != proofCRC && !c.windowed:
+		c.rep.find(table, ts, "the row is flagged UNVERIFIED and lies in %s", iv)
 	}
 }
 

@@ -84,6 +84,7 @@ func (c *bookCheck) compareTop(r *topRow, last *bookRow) {
 	if r.flags&^event.FlagUnverified != 0 {
 		c.rep.find(tableTop, r.ts, "flags is %d", r.flags)
 	}
+	c.st.flags(tableTop, c.iv, r.ts, r.flags)
 }
 
 // differs says what in a row is not as in the rebuilt book, "" for nothing.

@@ -74,6 +74,22 @@ func newCounted(symbol string) *tape {
 }
 
 // whole is the message of a row: from its FIRST row to behind its LAST one.
+// newWindowed is of a venue whose snapshots may be windows: the furthest levels say
+// UNVERIFIED, and rows that show them.
+func newWindowed(symbol string) *tape {
+	p := newTapeOf(symbol, 10)
+	for i := range p.books {
+		r := &p.books[i]
+		edge := 12 * 100 * pow(r.pxScale-2)
+		if r.side == "bid" && r.px <= 6_000_000*pow(r.pxScale-2)-edge || r.side == "ask" && r.px >= 6_000_100*pow(r.pxScale-2)+edge {
+			r.flags |= event.FlagUnverified
+		}
+	}
+	p.tops[40].flags |= event.FlagUnverified
+	p.depths[3].flags |= event.FlagUnverified
+	return p
+}
+
 func (p *tape) whole(at int) (from, to int) {
 	for from = at; p.books[from].flags&event.FlagFirst == 0; from-- {
 	}
@@ -129,6 +145,36 @@ var venueDamages = []struct {
 		c.detail = "depth=9"
 		return tableTop, p.tops[1].ts, "has 10 levels in 2 rows, the rebuilt book shows 9"
 	}}},
+	{newWindowed, damage{"a level that is not the furthest flagged", func(p *tape) (string, int64, string) {
+		i := slices.IndexFunc(p.books, func(r bookRow) bool {
+			return r.flags&(event.FlagSnapshot|event.FlagLast) == event.FlagSnapshot && r.side == "bid"
+		})
+		p.books[i].flags |= event.FlagUnverified
+		return tableBook, p.books[i].ts, "one that is further out"
+	}}},
+	{newWindowed, damage{"the furthest level not flagged", func(p *tape) (string, int64, string) {
+		i, j := 0, -1
+		for ; j < 0; i++ {
+			from, to := p.whole(i)
+			j = slices.IndexFunc(p.books[from:to], func(r bookRow) bool {
+				n := &p.books[i] // nearer, on the same side
+				return r.side == n.side && r.flags&n.flags&event.FlagUnverified != 0 && (r.side == "bid" && r.px < n.px || r.side == "ask" && r.px > n.px)
+			})
+			if j >= 0 {
+				p.books[from+j].flags &^= event.FlagUnverified
+				break
+			}
+		}
+		return tableBook, p.books[i].ts, "one that is further out"
+	}}},
+	{newWindowed, damage{"another flag of a top", func(p *tape) (string, int64, string) {
+		p.tops[40].flags |= event.FlagSnapshot
+		return tableTop, p.tops[40].ts, "flags is"
+	}}},
+	{newWindowed, damage{"another flag of a depth", func(p *tape) (string, int64, string) {
+		p.depths[3].flags |= event.FlagLast
+		return tableDepth, p.depths[3].ts, "flags is"
+	}}},
 	{newCounted, damage{"frames in another order", func(p *tape) (string, int64, string) {
 		i, j := p.whole(p.find(12, 1, 0))
 		for k := i; k < j; k++ {
@@ -143,11 +189,12 @@ var venueDamages = []struct {
 func TestVenues(t *testing.T) {
 	ctx, db, addr, prefix := open(t)
 	sound := map[string]string{ // what must be said of each
-		"linked":  "trades: whether one is missing where ids are left out",
-		"checked": "book_delta: checksums, which its rows do not hold",
-		"counted": "book_delta: whether a frame is missing",
+		"linked":   "trades: whether one is missing where ids are left out",
+		"checked":  "book_delta: checksums, which its rows do not hold",
+		"counted":  "book_delta: whether a frame is missing",
+		"windowed": "whether UNVERIFIED stands at all that lies outside of the window",
 	}
-	for name, made := range map[string]func(string) *tape{"linked": newLinked, "checked": newChecked, "counted": newCounted} {
+	for name, made := range map[string]func(string) *tape{"linked": newLinked, "checked": newChecked, "counted": newCounted, "windowed": newWindowed} {
 		made(prefix+name).store(t, addr)
 	}
 	type want struct {
@@ -163,6 +210,7 @@ func TestVenues(t *testing.T) {
 	}
 	opt := only(prefix)
 	opt.TradesJoined = func(venue string) bool { return venue == "binance" } // the tapes' own
+	opt.Windowed = opt.TradesJoined
 	r, err := Database(ctx, db, opt, io.Discard)
 	if err != nil || len(r.Symbols) != len(sound)+len(wants) {
 		t.Fatalf("%d symbols, %v", len(r.Symbols), err)

@@ -48,6 +48,9 @@ type Options struct {
 	// TradesJoined says of a venue that a trade of it may stand for several, so that
 	// ids are left out where no trade is missing; nil: none does that.
 	TradesJoined func(venue string) bool
+	// Windowed says of a venue that a snapshot of it may be a window of the book, so that
+	// single levels outside say UNVERIFIED, and rows that show them; nil: none does that.
+	Windowed func(venue string) bool
 	// Lost are the times of which the journal has lost the inputs. What lies in
 	// them is counted as Unproven, and not found. Without a journal there are none.
 	Lost []Lost

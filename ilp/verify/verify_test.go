@@ -329,7 +329,7 @@ var damages = []damage{
 	}},
 	{"flags of a depth row altered", func(p *tape) (string, int64, string) {
 		p.depths[5].flags = event.FlagUnverified
-		return tableDepth, p.depths[5].ts, "flags is 8"
+		return tableDepth, p.depths[5].ts, "is flagged UNVERIFIED"
 	}},
 	{"trade removed", func(p *tape) (string, int64, string) {
 		cut(&p.trades, 10, 12)

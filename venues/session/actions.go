@@ -57,16 +57,23 @@ func (s *Session) send() error {
 
 // fetch gets a snapshot in a task of its own and leaves the answer in the
 // inbox. Its wait for the request budget is not bounded, by the venue's own rule;
-// the request itself is, by wire.Rest. All of it ends with the connection.
+// the request itself is, by wire.Rest. All of it ends with the connection, or when the
+// machine asks for the same instrument's again.
 func (s *Session) fetch(a feed.Action) {
 	if s.fetchCtx == nil || s.fetchCtx.Err() != nil {
 		return // the machine forgets its request when it learns of the end
 	}
-	ctx, connection := s.fetchCtx, s.lines.epoch
+	if end := s.fetching[a.Inst]; end != nil {
+		end() // it may be waiting still, and would use up weight for nothing
+	}
+	ctx, end := context.WithCancel(s.fetchCtx)
+	s.fetching[a.Inst] = end
+	connection := s.lines.epoch
 	inst := &s.cfg.Instruments[a.Inst]
 	request := s.opt.Venue.SnapshotRequest(inst.Symbol, s.cfg.Depth)
 	s.fetches.Go("fetch", func() {
-		ans, ok := s.get(ctx, request, a.DelayNs)
+		defer end()
+		ans, ok := s.get(ctx, request, a)
 		if !ok {
 			return
 		}
@@ -77,12 +84,16 @@ func (s *Session) fetch(a feed.Action) {
 }
 
 // get is false if ctx ended before the answer.
-func (s *Session) get(ctx context.Context, request venues.Request, delayNs int64) (ans answer, ok bool) {
-	if !s.sched.Sleep(ctx, time.Duration(delayNs)) {
+func (s *Session) get(ctx context.Context, request venues.Request, a feed.Action) (ans answer, ok bool) {
+	if !s.sched.Sleep(ctx, time.Duration(a.DelayNs)) {
 		return ans, false
 	}
+	take := s.opt.Budgets.Weight.TryTake
+	if a.Spare {
+		take = s.opt.Budgets.Weight.TryTakeSpare
+	}
 	for {
-		taken, waitNs := s.opt.Budgets.Weight.TryTake(s.clock.NowNs(), request.Weight)
+		taken, waitNs := take(s.clock.NowNs(), request.Weight)
 		if taken {
 			break
 		}

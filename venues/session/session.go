@@ -15,7 +15,8 @@
 // Invariants: only the owner goroutine touches the direct connection (but for
 // Interrupt), the machine and the producer side of the lane; the machine steps
 // inputs in the order in which they stand in the journal; every fetch is answered
-// by exactly one input, unless its connection has ended before; no goroutine is
+// by exactly one input, unless its connection has ended before or another one of its
+// instrument has taken its place; no goroutine is
 // left when Run returns.
 package session
 
@@ -107,7 +108,8 @@ type Session struct {
 	live      atomic.Pointer[Conn] // the connection to interrupt
 	fetchCtx  context.Context      // ends with the connection
 	fetches   *task.Group
-	stopping  context.Context // done when the session is to end
+	fetching  []context.CancelFunc // per instrument: ends the last one
+	stopping  context.Context      // done when the session is to end
 
 	journalPatience, stopPatience time.Duration // fields for tests
 
@@ -138,7 +140,7 @@ type command struct {
 func New(opt Options, l *lane.Lane, cfg feed.Config, pos uint64) *Session {
 	s := &Session{
 		opt: opt, cfg: cfg, lane: l, log: opt.Log, clock: opt.Clock, pos: pos,
-		sched: opt.Sched, bell: opt.Sched.NewDoorbell(), fetches: task.NewGroup(opt.Sched),
+		sched: opt.Sched, bell: opt.Sched.NewDoorbell(), fetches: task.NewGroup(opt.Sched), fetching: make([]context.CancelFunc, len(cfg.Instruments)),
 		commands: wire.NewBudget(opt.Venue.Rules().CommandsPerSecond, time.Second),
 
 		journalPatience: journalPatience, stopPatience: stopPatience,

@@ -59,6 +59,19 @@ func NewBudget(limit int, window time.Duration) *Budget {
 // A weight above the usable part but not above the limit is admitted into an empty
 // window: the headroom must not make a permitted request impossible.
 func (b *Budget) TryTake(nowNs int64, weight int) (ok bool, waitNs int64) {
+	return b.tryTake(nowNs, weight, 100)
+}
+
+// SparePercent of the usable limit is what TryTakeSpare leaves alone.
+const SparePercent = 50
+
+// TryTakeSpare is TryTake for what can wait: it takes weight only as long as half of the
+// usable limit stays free for others, or the window is empty.
+func (b *Budget) TryTakeSpare(nowNs int64, weight int) (ok bool, waitNs int64) {
+	return b.tryTake(nowNs, weight, 100-SparePercent)
+}
+
+func (b *Budget) tryTake(nowNs int64, weight, percent int) (ok bool, waitNs int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.advanceLocked(nowNs)
@@ -66,20 +79,20 @@ func (b *Budget) TryTake(nowNs int64, weight int) (ok bool, waitNs int64) {
 	if weight > b.limit {
 		return false, Never
 	}
-	if wait := b.waitLocked(now, weight); wait > 0 {
+	if wait := b.waitLocked(now, weight, percent); wait > 0 {
 		return false, wait
 	}
 	b.addLocked(now, weight)
 	return true, 0
 }
 
-// waitLocked returns 0 if weight fits now.
-func (b *Budget) waitLocked(now int64, weight int) int64 {
+// waitLocked returns 0 if weight fits now into so many per cent of what is usable.
+func (b *Budget) waitLocked(now int64, weight, percent int) int64 {
 	wait := int64(0)
 	if b.blockedNs > now {
 		wait = b.blockedNs - now
 	}
-	room := max(b.usableLocked()-weight, 0)
+	room := max(b.usableLocked()*percent/100-weight, 0)
 	sum := b.sum
 	for i := 0; sum > room; i++ {
 		e := b.log[(b.head+i)%len(b.log)]
