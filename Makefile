@@ -5,7 +5,7 @@
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.7.0 -checks all,-ST1003,-ST1000
 GATE = go test -count=1 $(TESTFLAGS)
 
-.PHONY: help build demo capture test race soak sim bench gates fmt lint ci clean
+.PHONY: help build demo capture test race soak sim bench gates peers fmt lint ci clean
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -ts '|' 2>/dev/null || sed -n 's/^\([a-z]*\):.*## /  make \1: /p' $(MAKEFILE_LIST)
 
@@ -38,6 +38,9 @@ gates: ## allocations, record layout, ledger; instructions by callgrind, ratios 
 	$(GATE) -run 'Alloc|Layout|Memory|Mistake|Balance' ./bench ./hotpath/... ./ilp/line ./venues/...
 	DEEPTAPE_GATES=1 $(GATE) -p=1 -v -run '^TestGate' ./bench
 
+peers: ## what one would take from the shelf, on the same messages, without a network: one table (needs cargo, python3.11, gcc)
+	cd bench/peers && go run . $(if $(DEEPTAPE_CAPTURES),-captures '$(abspath $(DEEPTAPE_CAPTURES))')
+
 fmt: ## gofmt everything
 	gofmt -l -w .
 
@@ -46,9 +49,10 @@ lint: ## gofmt, vet with every build tag, staticcheck
 	go vet -tags valgrind ./...
 	go vet -tags planted_ack,planted_chain,planted_slow ./ilp/deliver ./venues/feed ./hotpath/book
 	$(STATICCHECK) ./...
+	cd bench/peers && go vet ./...
 
 ci: ## what .ci/run does
 	.ci/run
 
 clean: ## what was built; never what was recorded
-	rm -rf bin *.test *.prof callgrind.out*
+	rm -rf bin bench/peers/.build *.test *.prof callgrind.out*
