@@ -5,9 +5,9 @@
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.7.0 -checks all,-ST1003,-ST1000
 GATE = go test -count=1 $(TESTFLAGS)
 
-.PHONY: help build demo capture test race soak sim bench gates peers fmt lint ci clean
+.PHONY: help build demo capture test race soak sim bench bench-compare gates peers fmt lint ci clean
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -ts '|' 2>/dev/null || sed -n 's/^\([a-z]*\):.*## /  make \1: /p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -ts '|' 2>/dev/null || sed -n 's/^\([a-z-]*\):.*## /  make \1: /p' $(MAKEFILE_LIST)
 
 build: ## bin/deeptape
 	go build -o bin/deeptape ./cmd/deeptape
@@ -33,6 +33,9 @@ sim: ## the whole agent on a simulated machine, in virtual time: SEED=n shows on
 
 bench: ## benchmarks, with allocations; BENCH=regexp picks some
 	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem ./...
+
+bench-compare: ## benchmarks of BASE=rev against the working tree, in turn; BENCH=regexp, COUNT=n
+	go run ./bench/compare -bench '$(or $(BENCH),.)' -count $(or $(COUNT),10) $(or $(BASE),$(error say BASE=rev))
 
 gates: ## allocations, record layout, ledger; instructions by callgrind, ratios in one run: bench/budgets.go
 	$(GATE) -run 'Alloc|Layout|Memory|Mistake|Balance' ./bench ./hotpath/... ./ilp/line ./venues/...

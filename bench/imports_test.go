@@ -61,6 +61,9 @@ var mayImport = map[string][]string{
 	"bench":        {"hotpath/...", "venues/...", "ilp/..."},
 	"bench/counts": {"hotpath/...", "venues/...", "ilp/..."},
 
+	// Runs what git and the go tool make.
+	"bench/compare": {},
+
 	// Wiring.
 	"cmd/localdb":        {},
 	"cmd/localdb/dbtest": {"cmd/localdb"},
