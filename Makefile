@@ -5,7 +5,7 @@
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.7.0 -checks all,-ST1003,-ST1000
 GATE = go test -count=1 $(TESTFLAGS)
 
-.PHONY: help build demo capture test race soak sim bench bench-compare gates peers fmt lint ci clean
+.PHONY: help build demo capture test race soak sim rig bench bench-compare gates peers fmt lint ci clean
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -ts '|' 2>/dev/null || sed -n 's/^\([a-z-]*\):.*## /  make \1: /p' $(MAKEFILE_LIST)
 
@@ -30,6 +30,9 @@ soak: ## the agent killed 200 times under load; KILLS=n, SEED=n for the same mom
 
 sim: ## the whole agent on a simulated machine, in virtual time: SEED=n shows one run, RUNS=n makes many
 	DEEPTAPE_SIM_SEED=$(or $(SEED),$(shell date +%s)000) DEEPTAPE_SIM_RUNS=$(or $(RUNS),$(if $(SEED),,100)) GOGC=400 go test -count=1 -v $(TESTFLAGS) -run '^TestSim$$' ./bench/vsim
+
+rig: build ## simulator, agent and QuestDB as processes; PROFILE=calm|peak|flood FOR=60s
+	go run ./bench/rig -profile $(or $(PROFILE),calm) -for $(or $(FOR),60s)
 
 bench: ## benchmarks, with allocations; BENCH=regexp picks some
 	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem ./...

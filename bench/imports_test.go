@@ -57,6 +57,9 @@ var mayImport = map[string][]string{
 	// The whole agent on a simulated machine.
 	"bench/vsim": {"bench/world", "cmd/agent", "cmd/config", "hotpath/...", "venues/...", "ilp/..."},
 
+	// Runs venue, agent and QuestDB as processes, and reads the agent with eyes of its own.
+	"bench/rig": {"bench/simvenue", "bench/world", "cmd/localdb", "hotpath/...", "venues/...", "ilp/..."},
+
 	// Measures every stage.
 	"bench":        {"hotpath/...", "venues/...", "ilp/..."},
 	"bench/counts": {"hotpath/...", "venues/...", "ilp/..."},

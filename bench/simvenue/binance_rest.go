@@ -173,6 +173,7 @@ func (b *binance) depth(r Request, limit int, text string) Answer {
 	case !sym.open:
 		return Answer{gate: sym}
 	case sym.src.world == nil:
+		sym.current()
 		return ok(sym.book.body(limit))
 	}
 	return ok(b.liveBody(sym, limit))

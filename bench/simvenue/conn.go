@@ -152,7 +152,7 @@ func (c *conn) write() {
 			return
 		}
 		err := c.writeFrame(w, f)
-		if err == nil && (!more || f.Do != Send) {
+		if err == nil && (!more || f.Do != Send && f.Do != Raw) {
 			err = w.Flush()
 		}
 		switch {
@@ -182,6 +182,9 @@ func (c *conn) writeFrame(w *bufio.Writer, f Frame) error {
 		return err
 	case Fragment:
 		return writeFragments(w, f)
+	case Raw:
+		_, err := w.Write(f.Payload)
+		return err
 	case Trickle:
 		return c.trickle(w, header, f.Payload)
 	case Oversize:

@@ -42,7 +42,7 @@ func (f *feed) run() {
 		if !ok || (f.s.opt.For > 0 && ev.atNs-f.firstNs >= int64(f.s.opt.For)) {
 			break
 		}
-		if !f.pace(ev.atNs) {
+		if !f.pace(ev) {
 			return
 		}
 		f.atNs.Store(ev.atNs)
@@ -118,8 +118,29 @@ func (f *feed) sleep(d time.Duration) bool {
 	}
 }
 
+// sleepUntil waits for an instant of the wall clock, to some 100 us. A timer would not
+// do: where nothing else runs, the runtime waits for it in whole milliseconds.
+func (f *feed) sleepUntil(ns int64) bool {
+	for {
+		select {
+		case <-f.s.done:
+			return false
+		default:
+		}
+		left := ns - time.Now().UnixNano()
+		if left <= 0 {
+			return true
+		}
+		nap(min(left, 20_000_000))
+	}
+}
+
 // pace waits until the event is due.
-func (f *feed) pace(atNs int64) bool {
+func (f *feed) pace(ev *event) bool {
+	if ev.load != nil {
+		return ev.unpaced || f.sleepUntil(ev.atNs)
+	}
+	atNs := ev.atNs
 	if f.s.opt.Speed == 0 {
 		f.p.mu.Lock()
 		grace, carried := f.src.graceNs, f.src.carried

@@ -155,6 +155,7 @@ func (p *place) simBook(w http.ResponseWriter, r Request) {
 		answer(w, fail(400, -1121, "Invalid symbol."))
 		return
 	}
+	sym.current()
 	body := sym.book.body(0)
 	p.mu.Unlock()
 	answer(w, ok(body))

@@ -72,6 +72,7 @@ type Options struct {
 	Recordings []Recording
 	World      *world.World            // of Binance; stepped by the server alone after New
 	Worlds     map[string]*world.World // the same by venue
+	Load       *world.Schedule         // of Binance, instead of a World; its times are wall times whatever Speed says
 	For        time.Duration           // feed time after which every feed ends; 0 is never
 
 	Quiet        time.Duration // see the package comment; 100 ms
@@ -141,7 +142,10 @@ func New(opt Options) (*Server, error) {
 	if opt.World != nil {
 		worlds["binance"] = opt.World
 	}
-	if len(opt.Recordings) == 0 && len(worlds) == 0 {
+	if opt.Load != nil && len(opt.Faults) > 0 {
+		return nil, errors.New("cannot serve: faults do not strike a load")
+	}
+	if len(opt.Recordings) == 0 && len(worlds) == 0 && opt.Load == nil {
 		return nil, errors.New("cannot serve: neither a recording nor a market was given")
 	}
 	s := &Server{opt: opt, done: make(chan struct{}), conns: map[*conn]struct{}{}}
@@ -163,6 +167,17 @@ func New(opt Options) (*Server, error) {
 			return nil, err
 		}
 		src, err := newMarket(p.v, worlds[name])
+		if err != nil {
+			return nil, err
+		}
+		p.v.sources = append(p.v.sources, src)
+	}
+	if opt.Load != nil {
+		p, err := s.place("binance")
+		if err != nil {
+			return nil, err
+		}
+		src, err := newLoad(p.v, opt.Load)
 		if err != nil {
 			return nil, err
 		}

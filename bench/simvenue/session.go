@@ -28,6 +28,7 @@ const (
 	Trickle            // a byte at a time, and nothing behind it
 	Oversize           // under a header that promises 1 GB, and nothing behind it
 	Fragment           // in three fragments with a ping in between
+	Raw                // the payload is frames, headers and all
 )
 
 // Session is one connection as the venue sees it. Its methods, like those of
@@ -53,6 +54,8 @@ type Session struct {
 	pingNs  int64 // wall ns when the next WebSocket ping is due
 	pingID  int64
 	closeNs int64 // after the fault notice: when the connection ends
+
+	batch []byte // of a load: frames that go out together
 
 	// What single venues keep of a connection.
 	id       string   // Bybit, OKX: conn_id

@@ -9,6 +9,11 @@ import (
 
 // step lets an event happen.
 func (v *Venue) step(ev *event) {
+	if ev.load != nil {
+		ev.src.atNs = ev.atNs
+		ev.load.send(ev)
+		return
+	}
 	ev.sym.src.atNs = ev.atNs
 	if src := ev.sym.src; src.graceNs > 0 && ev.atNs >= src.graceNs {
 		v.endGrace(src)

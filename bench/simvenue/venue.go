@@ -173,6 +173,7 @@ type symbol struct {
 	requests   int // depth requests so far: what a REST fault counts
 	subscribes int // subscriptions to its book so far: what a subscribe fault counts
 	zeroSum    bool
+	catchUp    func() // of a load: makes book what it should be; nil: it always is
 
 	// Binance's recordings only.
 	snapshot []byte // the recorded REST body, nil without one
@@ -230,6 +231,12 @@ type event struct {
 	first, last int64
 	aux         int64
 	made        world.Event
+
+	// Of a load: what is due together.
+	src     *source
+	load    *loadSource
+	due     []world.Sending // valid until the source is pulled again
+	unpaced bool
 }
 
 // newVenue makes an empty venue.
@@ -409,6 +416,13 @@ func (v *Venue) incomplete(src *source) bool {
 	return false
 }
 
+// current makes the true book of a load's symbol what it should be.
+func (sym *symbol) current() {
+	if sym.catchUp != nil {
+		sym.catchUp()
+	}
+}
+
 // Strikes are the faults that have struck, in order.
 func (v *Venue) Strikes() []Strike { return append([]Strike{}, v.struck...) }
 
@@ -419,6 +433,7 @@ func (v *Venue) Book(symbol string) (id int64, bids, asks [][2]string, ok bool) 
 	if sym == nil {
 		return 0, nil, nil, false
 	}
+	sym.current()
 	for _, l := range sym.book.top(true, 0) {
 		bids = append(bids, [2]string{l.px, l.qty})
 	}

@@ -72,6 +72,7 @@ func (a *Agent) metrics() *metrics.Set {
 			})
 		}
 		gauge(fmt.Sprintf(`deeptape_latency_seconds_count{stage=%q}`, stage), func() float64 { s := a.histogram(k); return float64(s.Count) })
+		gauge(fmt.Sprintf(`deeptape_latency_seconds_sum{stage=%q}`, stage), func() float64 { s := a.histogram(k); return float64(s.SumNs) / 1e9 })
 	}
 	for s := range event.NumStreams {
 		for _, state := range []event.State{event.StateVerified, event.StateUnverified, event.StateGap} {

@@ -144,13 +144,16 @@ type Rows struct {
 	Quarantined uint64 `json:"quarantined"`
 }
 
-// Latency is one histogram, in ns.
+// Latency is one histogram, in ns, of all since the start. Buckets tell what lies
+// between two looks at it.
 type Latency struct {
-	Stage string `json:"stage"`
-	Count uint64 `json:"count"`
-	P50Ns int64  `json:"p50_ns"`
-	P99Ns int64  `json:"p99_ns"`
-	MaxNs int64  `json:"max_ns"`
+	Stage   string          `json:"stage"`
+	Count   uint64          `json:"count"`
+	P50Ns   int64           `json:"p50_ns"`
+	P99Ns   int64           `json:"p99_ns"`
+	P999Ns  int64           `json:"p999_ns"`
+	MaxNs   int64           `json:"max_ns"`
+	Buckets []ledger.Bucket `json:"buckets"`
 }
 
 // JournalStatus tells what the journal writer did.
@@ -160,12 +163,12 @@ type JournalStatus struct {
 	Bytes   uint64 `json:"bytes"`
 }
 
-var stages = [...]string{"read_to_published", "published_to_journalled", "journalled_to_acknowledged", "venue_to_read"}
+var stages = [...]string{"read_to_published", "published_to_journalled", "journalled_to_acknowledged", "venue_to_read", "venue_to_published"}
 
 func (a *Agent) histogram(stage int) ledger.Snapshot {
 	var s ledger.Snapshot
 	for _, l := range a.lanes {
-		[...]*ledger.Histogram{&l.ReadPublished, &l.PublishedJournalled, &l.JournalledAcked, &l.VenueRead}[stage].Read(&s)
+		[...]*ledger.Histogram{&l.ReadPublished, &l.PublishedJournalled, &l.JournalledAcked, &l.VenueRead, &l.VenuePublished}[stage].Read(&s)
 	}
 	return s
 }
@@ -228,7 +231,7 @@ func (a *Agent) Status() Status {
 	}
 	for k, name := range stages {
 		if s := a.histogram(k); s.Count > 0 {
-			st.Latency = append(st.Latency, Latency{name, s.Count, s.Quantile(0.5), s.Quantile(0.99), s.MaxNs})
+			st.Latency = append(st.Latency, Latency{name, s.Count, s.Quantile(0.5), s.Quantile(0.99), s.Quantile(0.999), s.MaxNs, s.Buckets()})
 		}
 	}
 	return st

@@ -60,8 +60,9 @@ type Lane struct {
 
 	// Read to published: written by the owner. Published to journalled: by the
 	// journal writer. Journalled to acknowledged: by the deliverer. Venue to read,
-	// signed: by the owner.
-	ReadPublished, PublishedJournalled, JournalledAcked, VenueRead ledger.Histogram
+	// signed: by the owner, and so is venue to published, since two histograms do not
+	// add up to the quantiles of a third.
+	ReadPublished, PublishedJournalled, JournalledAcked, VenueRead, VenuePublished ledger.Histogram
 
 	// Owner side.
 	pos       uint64

@@ -115,3 +115,30 @@ func (s *Snapshot) Quantile(q float64) int64 {
 	}
 	return s.MaxNs
 }
+
+// Bucket of a histogram: so many values, none above TopNs, and above the TopNs of the
+// bucket before.
+type Bucket struct {
+	TopNs int64  `json:"top_ns"`
+	Count uint64 `json:"count"`
+}
+
+// Buckets are those that hold any value, ascending. Beyond 2^45 ns the top is the end
+// of the range.
+func (s *Snapshot) Buckets() []Bucket {
+	var list []Bucket
+	for i := histogramBuckets - 1; i > 0; i-- {
+		if n := s.negative[i]; n > 0 {
+			list = append(list, Bucket{-bucketTop(i-1) - 1, n})
+		}
+	}
+	for i, n := range s.positive {
+		switch {
+		case n > 0 && i == histogramBuckets-1:
+			list = append(list, Bucket{math.MaxInt64, n})
+		case n > 0:
+			list = append(list, Bucket{bucketTop(i), n})
+		}
+	}
+	return list
+}

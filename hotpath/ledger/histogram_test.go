@@ -32,6 +32,20 @@ func checkHistogram(t *testing.T, s *Snapshot, values []int64) {
 	if sum.IsInt64() && s.SumNs != sum.Int64() {
 		t.Fatalf("SumNs %d, want %d", s.SumNs, sum)
 	}
+	below, rest := int64(math.MinInt64), sorted
+	for _, b := range s.Buckets() {
+		n := 0
+		for n < len(rest) && rest[n] <= b.TopNs {
+			n++
+		}
+		if n == 0 || uint64(n) != b.Count || rest[0] <= below && below > math.MinInt64 {
+			t.Fatalf("%d values in the bucket up to %d, want %d", b.Count, b.TopNs, n)
+		}
+		below, rest = b.TopNs, rest[n:]
+	}
+	if len(rest) > 0 {
+		t.Fatalf("%d values are in no bucket", len(rest))
+	}
 	// Parts of 1024, so that q*Count is exact.
 	step := 1
 	if len(sorted) == 1 {

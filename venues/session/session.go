@@ -348,9 +348,11 @@ func (s *Session) frame(line uint8, payload []byte, stamp int64) error {
 		return err
 	}
 	// Published: the rows are on their way.
-	s.lane.ReadPublished.Record(s.clock.NowNs() - stamp)
+	now := s.clock.NowNs()
+	s.lane.ReadPublished.Record(now - stamp)
 	if ts := s.machine.EventTs(); ts != event.Null {
 		s.lane.VenueRead.Record(stamp - ts)
+		s.lane.VenuePublished.Record(now - ts)
 	}
 	return nil
 }
