@@ -1,6 +1,8 @@
 package feed
 
 import (
+	"fmt"
+
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/ledger"
 	"deeptape/venues"
@@ -52,14 +54,15 @@ func (m *Machine) trade(in *event.Input, msg *venues.Message) ledger.Outcome {
 		m.hold(inst, event.StreamTrades, in, msg.TradeFirst)
 		return ledger.Buffered
 	default:
-		switch {
-		case iv.state == event.StateVerified:
+		if iv.state == event.StateVerified {
 			m.breakStream(inst, event.StreamTrades, event.CauseSequence)
-		case iv.state == event.StateUnverified && iv.messages == 0:
-			// It was on and silent since the run began; what is missing may be from before.
-			m.breakStream(inst, event.StreamTrades, event.CauseStop)
 		}
-		iv.seqFirst, iv.seqLast = inst.lastTrade+1, msg.TradeFirst-1
+		if iv.state == event.StateGap {
+			iv.seqFirst, iv.seqLast = inst.lastTrade+1, msg.TradeFirst-1
+		} else { // it is on since the run began, and was silent
+			iv.detail = fmt.Sprintf("trades %d to %d are missing, from here or from the gap before", inst.lastTrade+1, msg.TradeFirst-1)
+			iv.changed = true
+		}
 		m.beginStream(inst, event.StreamTrades, event.StateVerified, event.ProofTradeID)
 	}
 	inst.lastTrade = msg.TradeNum
