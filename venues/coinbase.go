@@ -47,7 +47,8 @@ var coinbaseRules = Rules{
 	InstrumentsPerConn: 4,
 	StreamsPerConn:     9, // two each, and the heartbeats
 	ConnectsPerWindow:  8, ConnectWindowNs: 1e9,
-	CommandsPerSecond:     4,        // the documented limit is 8 for all connections of an address
+	CommandsPerSecond:     8,
+	CommandsOfAddress:     true,
 	RestWeightPerMinute:   600,      // 10 requests a second
 	DeadAfterNs:           10e9,     // ten heartbeats
 	MessageBytesMax:       20 << 20, // a snapshot of BTC-USD has 4.8 MB

@@ -56,7 +56,8 @@ var okxRules = Rules{
 	InstrumentsPerConn: 29, // fewer than 30 books
 	StreamsPerConn:     87,
 	ConnectsPerWindow:  3, ConnectWindowNs: 1e9,
-	CommandsPerSecond:     10,  // the documented limit is 480 an hour for a connection
+	CommandsPerSecond:     10, // no such limit is documented
+	CommandsPerHour:       480,
 	RestWeightPerMinute:   600, // instruments: 20 requests in 2 s
 	LongestCommandStreams: 1,   // a refusal names no topic, so each has an id of its own
 }

@@ -155,7 +155,9 @@ type Rules struct {
 	StreamsPerConn        int
 	ConnectsPerWindow     int
 	ConnectWindowNs       int64
-	CommandsPerSecond     int
+	CommandsPerSecond     int    // on a connection
+	CommandsOfAddress     bool   // or rather for all connections of our address together
+	CommandsPerHour       int    // subscribe, unsubscribe and login, on a connection; 0: no such limit
 	RestWeightPerMinute   int    // until the venue says its own
 	RestWeightUsedHeader  string // names the header that tells what is used up
 	ConnectionLifetimeNs  int64  // after which the venue cuts; 0: no such rule

@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"math/bits"
 	"math/rand/v2"
+	"net/url"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -205,6 +206,7 @@ func (a *Agent) plan(ctx context.Context) error {
 		}
 	}
 	base := uint32(0)
+	connects := map[string]*wire.Budget{} // by host: two markets of a venue may share one
 	for _, name := range a.cfg.VenueNames() {
 		venue, err := venues.ByName(name)
 		if err != nil {
@@ -212,8 +214,14 @@ func (a *Agent) plan(ctx context.Context) error {
 		}
 		vc, rules := a.cfg.Venues[name], venue.Rules()
 		rest := a.machine.Rest(rules)
-		insts, weight := a.instruments(ctx, venue, vc, rest)
-		budgets := session.NewBudgets(rules.ConnectsPerWindow, time.Duration(rules.ConnectWindowNs), weight)
+		budgets := session.NewBudgets(rules)
+		if host := hostOf(vc.WSURL); connects[host] != nil {
+			budgets.Connects = connects[host]
+		} else {
+			connects[host] = budgets.Connects
+		}
+		insts := a.instruments(ctx, venue, vc, rest, budgets)
+		_, weight := budgets.Weight.Used(a.clock.NowNs())
 		audit := auditEvery(vc, venue, len(vc.Symbols), weight)
 		if vc.Audit != nil && audit > time.Duration(*vc.Audit) {
 			a.log.Info("audits are less often than configured: they take at most a quarter of the venue's request weight", "venue", name, "every", audit.Round(time.Second))
@@ -274,13 +282,15 @@ func (a *Agent) plan(ctx context.Context) error {
 
 // instruments asks the venue for tick and lot sizes. Without an answer the scales
 // start at nothing and grow with the messages.
-func (a *Agent) instruments(ctx context.Context, venue venues.Venue, vc config.Venue, rest session.Rest) ([]event.Instrument, int) {
+func (a *Agent) instruments(ctx context.Context, venue venues.Venue, vc config.Venue, rest session.Rest, budgets *session.Budgets) []event.Instrument {
 	rules := venue.Rules()
 	ctx, cancel := a.machine.Sched.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	known := map[string]event.Instrument{}
-	weight := rules.RestWeightPerMinute
-	got, err := rest.Get(ctx, vc.RestURL+venue.InstrumentsRequest(vc.Symbols).Path)
+	request := venue.InstrumentsRequest(vc.Symbols)
+	budgets.Weight.TryTake(a.clock.NowNs(), request.Weight)
+	got, err := rest.Get(ctx, vc.RestURL+request.Path)
+	budgets.Answered(a.clock.NowNs(), got)
 	if err == nil && got.Status != 200 {
 		err = fmt.Errorf("status %d: %.200s", got.Status, got.Body)
 	}
@@ -291,9 +301,7 @@ func (a *Agent) instruments(ctx context.Context, venue venues.Venue, vc config.V
 		for _, inst := range insts {
 			known[inst.Symbol] = inst
 		}
-		if told > 0 {
-			weight = told
-		}
+		budgets.Weight.SetLimit(told)
 	}
 	if err != nil {
 		a.log.Warn("no instrument metadata; scales come from the messages", "venue", rules.Name, "err", err)
@@ -312,7 +320,15 @@ func (a *Agent) instruments(ctx context.Context, venue venues.Venue, vc config.V
 		}
 		insts = append(insts, inst)
 	}
-	return insts, weight
+	return insts
+}
+
+func hostOf(base string) string {
+	u, err := url.Parse(base)
+	if err != nil {
+		return base
+	}
+	return u.Host
 }
 
 // After a stop: how long a journal that cannot be written is tried, and how long

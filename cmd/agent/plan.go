@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"deeptape/cmd/config"
+	"deeptape/hotpath/event"
 	"deeptape/venues"
+	"deeptape/venues/wire"
 )
 
 // Bytes on disk a day for one busy symbol, measured on the BTCUSDT recording of
@@ -56,9 +58,57 @@ func Plan(cfg config.Config) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	fmt.Println()
+	if err := planLimits(cfg); err != nil {
+		return err
+	}
 	fmt.Printf("disk a day, if every symbol were as busy as BTCUSDT was in August 2024: journal %.1f GiB, QuestDB %.1f GiB\n",
 		float64(total)*journalBytesPerDay/(1<<30), float64(total)*questdbBytesPerDay/(1<<30))
 	fmt.Printf("the journal keeps %s, at most %.1f GiB\n", time.Duration(cfg.Journal.Keep), float64(cfg.Journal.Max)/(1<<30))
+	return nil
+}
+
+// planLimits prints the venues' limits, of which a part is left alone, and how long it
+// takes to subscribe within them.
+func planLimits(cfg config.Config) error {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "venue\tsymbols a connection\tconnects\tcommands\tto subscribe\ttakes\tsubscriptions an hour")
+	for _, name := range cfg.VenueNames() {
+		venue, err := venues.ByName(name)
+		if err != nil {
+			return err
+		}
+		vc, rules := cfg.Venues[name], venue.Rules()
+		n, each := len(vc.Symbols), instrumentsPerFeed(rules)
+		commands := func(n int) int { // of a connection
+			if n == 0 {
+				return 0
+			}
+			insts := make([]event.Instrument, n)
+			for i := range insts {
+				insts[i].Symbol = vc.Symbols[i]
+			}
+			return len(venue.Subscribe(insts, venues.Subscription{Quotes: cfg.Quotes && rules.QuoteStream, Depth: vc.Depth}))
+		}
+		lines := max(1, vc.Lines)
+		most, total := lines*commands(min(n, each)), lines*(n/each*commands(min(n, each))+commands(n%each))
+		of, serial := "on each", most
+		if rules.CommandsOfAddress {
+			of, serial = "in all", total
+		}
+		hour := "-"
+		if rules.CommandsPerHour > 0 {
+			hour = fmt.Sprintf("%d on each, %d used by the start", rules.CommandsPerHour, most/lines)
+		}
+		usable := float64(100-wire.HeadroomPercent) / 100
+		takes := time.Duration(float64(serial) / (float64(rules.CommandsPerSecond) * usable) * float64(time.Second))
+		fmt.Fprintf(w, "%s\t%d\t%d in %s\t%d a second %s\t%d\t%s\t%s\n", name, each, rules.ConnectsPerWindow, time.Duration(rules.ConnectWindowNs),
+			rules.CommandsPerSecond, of, total, takes.Round(time.Second), hour)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Printf("%d %% of every limit are left alone; 429 and 418 are obeyed, with Retry-After\n\n", wire.HeadroomPercent)
 	return nil
 }
 

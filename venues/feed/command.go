@@ -19,6 +19,10 @@ import (
 const (
 	answerPatienceNs = 10e9
 	unansweredMax    = 8 // at most so often: 43 minutes
+
+	// A command that has not been sent for so long is held back by more than the limit
+	// of a second.
+	unsentPatienceNs = 10e9
 )
 
 // pending is a command that has not had all of its answers.
@@ -26,29 +30,59 @@ type pending struct {
 	ID      int64  `json:"id"`
 	Inst    int    `json:"inst"` // -1: for several
 	Owed    int    `json:"owed"`
-	Text    uint64 `json:"text"`    // hash of what is sent
+	Book    int    `json:"book"` // whose subscription it renews, -1: none
+	Text    uint64 `json:"text"` // hash of what is sent
+	AskedTs int64  `json:"asked_ts"`
 	SentTs  int64  `json:"sent_ts"` // 0: not yet
 	Initial bool   `json:"initial"` // of the connection's subscription
 	Noted   bool   `json:"noted"`
 }
 
-func (m *Machine) send(number uint8, c venues.Command, initial bool) {
+// send asks for a command to be sent: of a connection's subscription (book -1), or to
+// renew that of a book.
+func (m *Machine) send(number uint8, c venues.Command, book int) {
 	m.act(Action{Kind: ActionSend, Line: number, Text: c.Text})
-	if c.Acks > 0 {
-		l := &m.lines[number]
-		l.pending = append(l.pending, pending{ID: c.ID, Inst: c.Inst, Owed: c.Acks, Text: hashOf([]byte(c.Text)), Initial: initial})
-	}
+	l := &m.lines[number]
+	l.pending = append(l.pending, pending{ID: c.ID, Inst: c.Inst, Owed: c.Acks, Book: book, Text: hashOf([]byte(c.Text)), AskedTs: m.now, Initial: book < 0})
 }
 
 // sent notes that a command has gone out.
 func (m *Machine) sent(number uint8, text []byte) {
 	hash := hashOf(text)
-	for k := range m.lines[number].pending {
-		if p := &m.lines[number].pending[k]; p.Text == hash && p.SentTs == 0 {
-			p.SentTs = m.now
+	l := &m.lines[number]
+	for k := range l.pending {
+		if p := &l.pending[k]; p.Text == hash && p.SentTs == 0 {
+			if p.SentTs = m.now; p.Owed == 0 {
+				l.pending = slices.Delete(l.pending, k, k+1)
+			}
 			return
 		}
 	}
+}
+
+// unsent returns since when a command that renews the subscription of a book has waited
+// to be sent, 0 if there is none: the venue's limits hold it back.
+func (m *Machine) unsent(inst *instrument) (since int64) {
+	book := int(inst.dir - m.cfg.Base)
+	for i := range m.lines {
+		for k := range m.lines[i].pending {
+			if p := &m.lines[i].pending[k]; p.Book == book && p.SentTs == 0 {
+				since = max(since, p.AskedTs)
+			}
+		}
+	}
+	return since
+}
+
+// tellUnsent says in a book's gap, and to the operator, that its subscription waits.
+func (m *Machine) tellUnsent(inst *instrument, since int64) {
+	const why = "its subscription waits for the venue's limit of commands"
+	iv := &inst.streams[event.StreamBook]
+	if m.now-since < unsentPatienceNs || iv.detail == why {
+		return
+	}
+	iv.detail, iv.changed = why, true
+	m.note("%s %s: the book is a gap, and %s", m.rules.Name, inst.Symbol, why)
 }
 
 func hashOf(text []byte) uint64 {
@@ -62,7 +96,7 @@ func hashOf(text []byte) uint64 {
 func (l *line) answered(id int64) (pending, bool) {
 	for i := range l.pending {
 		p := &l.pending[i]
-		if p.ID != id && id != 0 {
+		if p.ID != id && id != 0 || p.Owed == 0 {
 			continue
 		}
 		p.Owed--
@@ -131,7 +165,7 @@ func (m *Machine) tickCommands() {
 		if every := m.rules.PingEveryNs; every > 0 && m.now-l.pinged >= every {
 			l.pinged = m.now
 			m.commandID++
-			m.act(Action{Kind: ActionSend, Line: uint8(i), Text: m.venue.Ping(m.commandID)})
+			m.act(Action{Kind: ActionSend, Line: uint8(i), Ping: true, Text: m.venue.Ping(m.commandID)})
 		}
 		for k := range l.pending {
 			p := &l.pending[k]

@@ -132,6 +132,7 @@ const (
 type Action struct {
 	Kind    ActionKind
 	Line    uint8
+	Ping    bool // the command changes no subscription
 	Inst    int
 	Request uint32
 	DelayNs int64

@@ -83,6 +83,10 @@ func (m *Machine) renew(inst *instrument) {
 // the book is taken from.
 func (m *Machine) resubscribe(inst *instrument) {
 	b := &inst.inband
+	if m.unsent(inst) != 0 { // the last one has not gone out, and will do as well
+		b.RenewAt = m.now + m.patienceNs()
+		return
+	}
 	b.RenewAt = m.now + min(m.patienceNs()<<min(b.Attempts, 5), max(renewWaitNsMax, m.patienceNs()))
 	b.Attempts++
 	b.Expected++
@@ -97,7 +101,7 @@ func (m *Machine) resubscribe(inst *instrument) {
 		}
 		b.Joined[number] = false
 		for _, c := range commands {
-			m.send(uint8(number), c, false)
+			m.send(uint8(number), c, int(inst.dir-m.cfg.Base))
 		}
 	}
 }
@@ -190,7 +194,11 @@ func (m *Machine) unchanged(inst *instrument) bool {
 
 // tickInband asks again for a snapshot that does not come.
 func (m *Machine) tickInband(inst *instrument) {
-	if m.now < inst.inband.RenewAt {
+	since := m.unsent(inst)
+	if since != 0 {
+		m.tellUnsent(inst, since)
+	}
+	if m.now < inst.inband.RenewAt || since != 0 {
 		return
 	}
 	if inst.inband.Attempts > 0 || inst.inband.Unlucky == 0 {
@@ -205,6 +213,8 @@ func (m *Machine) tickInband(inst *instrument) {
 func (m *Machine) tickLongSilence(inst *instrument) {
 	p := &inst.probe
 	switch {
+	case p.asked != 0 && m.unsent(inst) != 0:
+		p.asked = m.now // nothing can have come
 	case p.asked != 0 && m.now-p.asked >= m.patienceNs():
 		m.resync(inst, event.CauseSilence)
 	case p.asked == 0 && m.now-inst.lastMessageTs >= max(longSilenceNs, 4*m.rules.SilenceNs, p.waitNs):

@@ -55,6 +55,7 @@ func newMarket(t *testing.T, name string, seed uint64) *market {
 		insts = append(insts, event.Instrument{Venue: name, Symbol: s, PxScale: 2, QtyScale: 3, Tick: "0.01", Source: "test"})
 	}
 	k := &market{rig: newRig(t, insts...), rng: rand.New(rand.NewPCG(seed, 11)), name: name, truth: map[string]string{}}
+	k.sends = true
 	k.cfg.Venue, k.cfg.Depth, k.cfg.DepthBps = name, 200, []int{1, 10, 1000}
 	k.model.bands = k.cfg.DepthBps
 	k.model.anyTrades = name == "okx" || name == "bybit"

@@ -246,9 +246,6 @@ func TestSnapshotNeverComes(t *testing.T) {
 	k.run()
 	k.open()
 	k.deaf = 1000
-	for _, text := range k.sent {
-		k.step(event.InputCommand, 0, []byte(text))
-	}
 	k.sent = nil
 	var at []int
 	for s := range 1000 {

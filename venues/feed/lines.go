@@ -136,7 +136,7 @@ func (m *Machine) connect(number uint8) {
 	for _, c := range m.venue.Subscribe(m.cfg.Instruments, m.subscription()) {
 		m.commandID = max(m.commandID, c.ID)
 		l.acksOwed += c.Acks
-		m.send(number, c, true)
+		m.send(number, c, -1)
 	}
 }
 

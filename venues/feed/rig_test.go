@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,6 +31,7 @@ type rig struct {
 	asked  []Action // fetches
 	redial []Action
 	line   uint8 // that the next inputs are of
+	sends  bool  // commands go out as soon as they are asked for
 }
 
 // memorySink keeps every record.
@@ -98,7 +100,8 @@ func (r *rig) stepInput(in event.Input) {
 	for i := range borrowed { // the machine may not keep a frame's bytes
 		borrowed[i] = 'X'
 	}
-	for _, a := range r.m.Actions() {
+	actions := slices.Clone(r.m.Actions())
+	for _, a := range actions {
 		switch a.Kind {
 		case ActionFetch:
 			r.asked = append(r.asked, a)
@@ -116,6 +119,12 @@ func (r *rig) stepInput(in event.Input) {
 	r.checkLedger()
 	if err := r.model.checkBooks(r.m); err != nil {
 		r.t.Fatalf("input %d (%s): %v", in.Pos, in.Kind, err)
+	}
+	for _, a := range actions {
+		if a.Kind == ActionSend && r.sends {
+			r.pos++
+			r.stepInput(event.Input{InputHead: event.InputHead{Kind: event.InputCommand, Line: a.Line, Feed: 3, Pos: r.pos, Ts: r.now}, Data: []byte(a.Text)})
+		}
 	}
 }
 

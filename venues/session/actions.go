@@ -2,11 +2,10 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"slices"
 	"time"
 
-	"deeptape/hotpath/event"
 	"deeptape/venues"
 	"deeptape/venues/feed"
 	"deeptape/venues/wire"
@@ -17,7 +16,7 @@ func (s *Session) do(actions []feed.Action) {
 	for _, a := range actions {
 		switch a.Kind {
 		case feed.ActionSend:
-			s.sends = append(s.sends, command{a.Line, a.Text})
+			s.sends = append(s.sends, command{a.Line, a.Ping, a.Text})
 		case feed.ActionFetch:
 			s.fetch(a)
 		case feed.ActionReconnect:
@@ -26,33 +25,6 @@ func (s *Session) do(actions []feed.Action) {
 			s.log.Info(a.Text)
 		}
 	}
-}
-
-// send sends what is due, inside the venue's budget of commands.
-func (s *Session) send() error {
-	for len(s.sends) > 0 && s.conn != nil {
-		if ok, _ := s.commands.TryTake(s.clock.NowNs(), 1); !ok {
-			return nil
-		}
-		line, text := s.sends[0].line, []byte(s.sends[0].text)
-		d := s.lines.side
-		if line != s.lines.line && (d == nil || d.texts.full()) { // it has ended, or writes nothing
-			s.sends = slices.Delete(s.sends, 0, 1)
-			continue
-		}
-		if taken, err := s.inputOf(line, event.InputCommand, s.clock.NowNs(), 0, text); err != nil || !taken {
-			return err
-		}
-		s.sends = slices.Delete(s.sends, 0, 1)
-		if line != s.lines.line {
-			d.texts.put(text) // there is room: only the owner fills it
-			(*d.live.Load()).Interrupt()
-		} else if err := s.conn.WriteText(text); err != nil {
-			return nil // Read will say Closed
-		}
-		s.counters.Commands.Add(1)
-	}
-	return nil
 }
 
 // fetch gets a snapshot in a task of its own and leaves the answer in the
@@ -83,17 +55,20 @@ func (s *Session) fetch(a feed.Action) {
 	})
 }
 
+// auditSparePercent of the weight are not for what can wait.
+const auditSparePercent = 50
+
 // get is false if ctx ended before the answer.
 func (s *Session) get(ctx context.Context, request venues.Request, a feed.Action) (ans answer, ok bool) {
 	if !s.sched.Sleep(ctx, time.Duration(a.DelayNs)) {
 		return ans, false
 	}
-	take := s.opt.Budgets.Weight.TryTake
+	spare := 0
 	if a.Spare {
-		take = s.opt.Budgets.Weight.TryTakeSpare
+		spare = auditSparePercent
 	}
 	for {
-		taken, waitNs := take(s.clock.NowNs(), request.Weight)
+		taken, waitNs := s.opt.Budgets.Weight.TryTakeSpare(s.clock.NowNs(), request.Weight, spare)
 		if taken {
 			break
 		}
@@ -107,13 +82,8 @@ func (s *Session) get(ctx context.Context, request venues.Request, a feed.Action
 		}
 	}
 	got, err := s.opt.Rest.Get(ctx, s.opt.RestURL+request.Path)
-	if got.Status == 429 || got.Status == 418 { // also without a whole body
-		wait := max(got.RetryAfter, time.Second)
-		s.opt.Budgets.Weight.Block(s.clock.NowNs() + int64(wait))
+	if wait := s.opt.Budgets.Answered(s.clock.NowNs(), got); wait > 0 { // also without a whole body
 		s.log.Warn("venue limits requests", "status", got.Status, "retry_after", wait)
-	}
-	if got.UsedWeight >= 0 {
-		s.opt.Budgets.Weight.Observe(s.clock.NowNs(), got.UsedWeight)
 	}
 	if ctx.Err() != nil {
 		return ans, false
@@ -125,7 +95,41 @@ func (s *Session) get(ctx context.Context, request venues.Request, a feed.Action
 	return answer{status: uint16(got.Status), body: got.Body}, true
 }
 
-// NewBudgets makes the budgets of a venue.
-func NewBudgets(connects int, window time.Duration, weightPerMinute int) *Budgets {
-	return &Budgets{Connects: wire.NewBudget(connects, window), Weight: wire.NewBudget(weightPerMinute, time.Minute)}
+// Answered takes what an answer over REST says of the budget of requests, and returns
+// how long the venue wants to be left alone, 0 if it does not say so.
+func (b *Budgets) Answered(nowNs int64, got wire.Answer) (wait time.Duration) {
+	if got.Status == 429 || got.Status == 418 {
+		wait = penalty(got.Status, got.RetryAfter)
+		b.Weight.Block(nowNs + int64(wait))
+	}
+	if got.UsedWeight >= 0 {
+		b.Weight.Observe(nowNs, got.UsedWeight)
+	}
+	return wait
+}
+
+// penalty is how long a venue that limits us is left alone. One that bans an address
+// (418) bans it for two minutes at least, and for longer if it is asked meanwhile.
+func penalty(status int, retryAfter time.Duration) time.Duration {
+	switch status {
+	case 429:
+		return max(retryAfter, time.Second)
+	case 418:
+		return max(retryAfter, 2*time.Minute)
+	}
+	return retryAfter
+}
+
+// refused says how long to wait after an attempt to connect that has failed, and makes
+// all sessions of the venue wait as long. It is 0 where the venue did not ask for it.
+func (s *Session) refused(err error) time.Duration {
+	var refused *wire.StatusError
+	if !errors.As(err, &refused) {
+		return 0
+	}
+	wait := penalty(refused.Status, refused.RetryAfter)
+	if wait > 0 {
+		s.opt.Budgets.Connects.Block(s.clock.NowNs() + int64(wait))
+	}
+	return wait
 }

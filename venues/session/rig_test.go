@@ -81,9 +81,12 @@ func newRig(t *testing.T, v *testVenue, o rigOptions) *rig {
 	base := v.http.URL
 	rest := wire.NewRest(wire.RestOptions{Clock: clock, MaxBodyBytes: int64(venue.Rules().AnswerBytesMax), UsedWeightHeader: venue.Rules().RestWeightUsedHeader})
 	t.Cleanup(rest.Close)
+	budgets := NewBudgets(venue.Rules())
+	budgets.Connects = wire.NewBudget(1000, time.Minute)
+	budgets.Weight = wire.NewBudget(o.weight, time.Minute)
 	r.s = New(Options{
 		Venue: venue, WSURL: "ws" + base[len("http"):], RestURL: base, Config: data, Clock: clock, Sched: task.Real{}, Dial: DialWire(clock),
-		Budgets: NewBudgets(1000, time.Minute, o.weight), Rest: rest,
+		Budgets: budgets, Rest: rest,
 		Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)), Rand: rand.New(rand.NewPCG(1, 2)),
 	}, r.l, cfg, 0)
 	if o.change != nil {

@@ -57,15 +57,11 @@ const (
 	stopPatience    = 5 * time.Second
 	journalPoll     = 200 * time.Microsecond
 
+	reservePollNs = int64(250 * time.Millisecond)
+
 	backoffMin = 250 * time.Millisecond
 	backoffMax = 30 * time.Second
 )
-
-// Budgets are shared by all sessions of a venue.
-type Budgets struct {
-	Connects *wire.Budget
-	Weight   *wire.Budget
-}
 
 // Options of a session.
 type Options struct {
@@ -99,8 +95,10 @@ type Session struct {
 	nextTick  int64
 	connects  int64
 	sends     []command
+	limits    [2]limits // of the lines
+	reserved  [2]int    // commands of the lines' connections that are being dialled
+	queued    int       // what this session has added to Budgets.queued
 	lines     lineState
-	commands  *wire.Budget
 	inbox     inbox
 	held      *answer // taken from the inbox and not yet journalled
 	keyframes uint64  // of those that the journal has asked for, made
@@ -125,14 +123,10 @@ type Session struct {
 // Counters of a session, for metrics. Any goroutine may read them.
 type Counters struct {
 	Connects, ConnectFailures, Disconnects, Commands, LostInputs atomic.Uint64
+	CommandsHeld                                                 atomic.Uint64 // times that a limit of subscriptions an hour was used up
 	// Connections that brought nothing for too long, and messages or answers that were
 	// longer than the venue's limit.
 	Dead, TooLong atomic.Uint64
-}
-
-type command struct {
-	line uint8
-	text string
 }
 
 // New makes a session. pos is the position of the feed's last input in the
@@ -141,8 +135,6 @@ func New(opt Options, l *lane.Lane, cfg feed.Config, pos uint64) *Session {
 	s := &Session{
 		opt: opt, cfg: cfg, lane: l, log: opt.Log, clock: opt.Clock, pos: pos,
 		sched: opt.Sched, bell: opt.Sched.NewDoorbell(), fetches: task.NewGroup(opt.Sched), fetching: make([]context.CancelFunc, len(cfg.Instruments)),
-		commands: wire.NewBudget(opt.Venue.Rules().CommandsPerSecond, time.Second),
-
 		journalPatience: journalPatience, stopPatience: stopPatience,
 	}
 	s.lines.readers = task.NewGroup(opt.Sched)
@@ -171,20 +163,20 @@ func (s *Session) Run(ctx context.Context) error {
 	s.nextTick = s.clock.NowNs() + tickNs
 	backoff := wire.NewBackoff(backoffMin, backoffMax, s.opt.Rand)
 	s.lines.backoff = wire.NewBackoff(backoffMin, backoffMax, s.opt.Rand)
-	defer s.leaveSide()
+	defer func() {
+		s.leaveSide()
+		s.sends, s.reserved = nil, [2]int{}
+		s.tellQueue()
+	}()
 	for ctx.Err() == nil {
 		conn, err := s.dial(ctx)
 		if err != nil {
 			if ctx.Err() != nil {
 				break
 			}
+			s.unreserve(s.lines.line)
 			s.counters.ConnectFailures.Add(1)
-			wait := backoff.Next()
-			var refused *wire.StatusError
-			if errors.As(err, &refused) && refused.RetryAfter > 0 {
-				wait = max(wait, refused.RetryAfter)
-				s.opt.Budgets.Connects.Block(s.clock.NowNs() + int64(refused.RetryAfter))
-			}
+			wait := max(backoff.Next(), s.refused(err))
 			s.log.Warn("cannot connect", "err", err, "retry_in", wait.Round(time.Millisecond))
 			if err := s.idle(ctx, wait); err != nil {
 				return err
@@ -211,9 +203,12 @@ func (s *Session) Run(ctx context.Context) error {
 // dial connects inside the venue's budget; ticks go on meanwhile.
 func (s *Session) dial(ctx context.Context) (Conn, error) {
 	for {
-		ok, waitNs := s.opt.Budgets.Connects.TryTake(s.clock.NowNs(), 1)
+		ok, waitNs := s.reserve(s.lines.line), reservePollNs
 		if ok {
-			break
+			if ok, waitNs = s.opt.Budgets.Connects.TryTake(s.clock.NowNs(), 1); ok {
+				break
+			}
+			s.unreserve(s.lines.line)
 		}
 		if err := s.idle(ctx, time.Duration(waitNs)); err != nil || ctx.Err() != nil {
 			return nil, errors.Join(err, ctx.Err())
@@ -301,6 +296,8 @@ func (s *Session) tick() error {
 // it, until none is left.
 func (s *Session) serveAll(ctx context.Context, conn Conn) error {
 	s.sends = s.sends[:0]
+	s.limits[s.lines.line] = newLimits(s.opt.Venue.Rules(), s.opt.Budgets)
+	defer s.tellQueue()
 	s.connects++
 	s.counters.Connects.Add(1)
 	l := &s.lines
@@ -312,7 +309,9 @@ func (s *Session) serveAll(ctx context.Context, conn Conn) error {
 	s.fetchCtx, endFetches = context.WithCancel(ctx)
 	defer endFetches()
 	s.log.Info("connected", "line", l.line, "instruments", len(s.cfg.Instruments))
-	if _, err := s.input(event.InputConnect, l.since, s.connects, nil); err != nil {
+	_, err := s.input(event.InputConnect, l.since, s.connects, nil)
+	s.unreserve(l.line)
+	if err != nil {
 		conn.Close(1000, "")
 		return err
 	}

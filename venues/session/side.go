@@ -114,7 +114,9 @@ func (s *Session) connectSide(d *side) error {
 	s.connects++
 	s.counters.Connects.Add(1)
 	s.log.Info("connected", "line", d.line)
+	s.limits[d.line] = newLimits(s.opt.Venue.Rules(), s.opt.Budgets)
 	_, err := s.inputOf(d.line, event.InputConnect, d.since, s.connects, nil)
+	s.unreserve(d.line)
 	return err
 }
 
@@ -144,6 +146,7 @@ func (s *Session) takeSide(d *side, all bool) error {
 func (s *Session) endSide(why string) error {
 	d := s.lines.side
 	s.lines.side = nil
+	s.unreserve(d.line)
 	d.cancel()
 	d.leave()
 	task.WaitFor(s.bell, d.ended.Load)
@@ -163,11 +166,7 @@ func (s *Session) endSide(why string) error {
 	if !d.connected {
 		s.counters.ConnectFailures.Add(1)
 		s.log.Warn("cannot connect", "line", d.line, "err", d.err)
-		var refused *wire.StatusError
-		if errors.As(d.err, &refused) && refused.RetryAfter > 0 {
-			s.lines.nextSide = max(s.lines.nextSide, now+int64(refused.RetryAfter))
-			s.opt.Budgets.Connects.Block(now + int64(refused.RetryAfter))
-		}
+		s.lines.nextSide = max(s.lines.nextSide, now+int64(s.refused(d.err)))
 		return nil
 	}
 	s.counters.Disconnects.Add(1)
@@ -239,7 +238,12 @@ func (d *side) leave() {
 func (s *Session) dialSide(ctx context.Context) {
 	l := &s.lines
 	now := s.clock.NowNs()
+	if !s.reserve(1 - l.line) {
+		l.nextSide = now + reservePollNs
+		return
+	}
 	if ok, waitNs := s.opt.Budgets.Connects.TryTake(now, 1); !ok {
+		s.unreserve(1 - l.line)
 		l.nextSide = now + min(waitNs, int64(time.Second))
 		return
 	}

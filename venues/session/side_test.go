@@ -148,7 +148,7 @@ func TestCommandsGoWithTheirLine(t *testing.T) {
 	on := make(chan struct{})
 	r := newRig(t, v, rigOptions{change: func(s *Session) {
 		s.opt.Lines = 2
-		s.commands = wire.NewBudget(1, window)
+		s.opt.Budgets.Commands, s.opt.Budgets.burst = wire.NewBudget(1, window), 100
 		dial := s.opt.Dial
 		s.opt.Dial = func(ctx context.Context, url string, maxBytes int) (Conn, error) {
 			if dials.Add(1) == 3 {

@@ -48,7 +48,7 @@ func TestSpareFetches(t *testing.T) {
 		cfg.Instruments = append(cfg.Instruments, event.Instrument{Venue: "binance", Symbol: s})
 	}
 	rest, bell := &countingRest{}, ring.NewDoorbell()
-	budgets := NewBudgets(1, time.Minute, 1)
+	budgets := NewBudgets(venue.Rules())
 	budgets.Weight = wire.NewBudget(20, 400*time.Millisecond) // usable: 16, by what can wait: 8
 	s := New(Options{Venue: venue, RestURL: "http://x", Clock: wire.NewClock(), Sched: task.Real{}, Budgets: budgets, Rest: rest,
 		Log: slog.New(slog.DiscardHandler), Rand: rand.New(rand.NewPCG(1, 2))}, lane.New(1, lane.Options{InputBytes: 1 << 16, RowBytes: 1 << 16}, bell, bell), cfg, 0)

@@ -62,13 +62,10 @@ func (b *Budget) TryTake(nowNs int64, weight int) (ok bool, waitNs int64) {
 	return b.tryTake(nowNs, weight, 100)
 }
 
-// SparePercent of the usable limit is what TryTakeSpare leaves alone.
-const SparePercent = 50
-
-// TryTakeSpare is TryTake for what can wait: it takes weight only as long as half of the
-// usable limit stays free for others, or the window is empty.
-func (b *Budget) TryTakeSpare(nowNs int64, weight int) (ok bool, waitNs int64) {
-	return b.tryTake(nowNs, weight, 100-SparePercent)
+// TryTakeSpare is TryTake for what can wait: it takes weight only as long as so much of
+// the usable limit stays free for others, or the window is empty.
+func (b *Budget) TryTakeSpare(nowNs int64, weight, sparePercent int) (ok bool, waitNs int64) {
+	return b.tryTake(nowNs, weight, 100-sparePercent)
 }
 
 func (b *Budget) tryTake(nowNs int64, weight, percent int) (ok bool, waitNs int64) {

@@ -174,21 +174,21 @@ func TestBudgetFromManyGoroutines(t *testing.T) {
 func TestBudgetSpare(t *testing.T) {
 	b := NewBudget(1000, time.Minute) // usable: 800, by what can wait: 400
 	for i := range 4 {
-		if ok, wait := b.TryTakeSpare(int64(i), 100); !ok {
+		if ok, wait := b.TryTakeSpare(int64(i), 100, 50); !ok {
 			t.Fatalf("%d: wait %d", i, wait)
 		}
 	}
-	if ok, wait := b.TryTakeSpare(10, 1); ok || wait != int64(time.Minute)-7 { // 0 to 3 are of one slot
+	if ok, wait := b.TryTakeSpare(10, 1, 50); ok || wait != int64(time.Minute)-7 { // 0 to 3 are of one slot
 		t.Fatalf("above the half: %v, wait %d", ok, wait)
 	}
 	if ok, _ := b.TryTake(10, 400); !ok {
 		t.Fatal("the other half is not free")
 	}
-	if ok, _ := b.TryTakeSpare(11+int64(time.Minute), 500); !ok {
+	if ok, _ := b.TryTakeSpare(11+int64(time.Minute), 500, 50); !ok {
 		t.Fatal("not even into an empty window")
 	}
 	b.Block(int64(3 * time.Minute))
-	if ok, wait := b.TryTakeSpare(int64(2*time.Minute)+20, 1); ok || wait != int64(time.Minute)-20 {
+	if ok, wait := b.TryTakeSpare(int64(2*time.Minute)+20, 1, 50); ok || wait != int64(time.Minute)-20 {
 		t.Fatalf("while blocked: %v, wait %d", ok, wait)
 	}
 }
