@@ -25,6 +25,7 @@ type box struct {
 	poison string         // a row with this in it is refused
 	noLine bool           // and not named
 	posts  int
+	most   int // bytes of a body; 0: any
 }
 
 func (b *box) serve(w http.ResponseWriter, r *http.Request) {
@@ -36,6 +37,11 @@ func (b *box) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	b.posts++
+	if b.most > 0 && len(body) > b.most {
+		w.WriteHeader(http.StatusRequestEntityTooLarge)
+		io.WriteString(w, b.answer)
+		return
+	}
 	for i, row := range strings.SplitAfter(string(body), "\n") {
 		if b.poison != "" && strings.Contains(row, b.poison) {
 			if b.noLine {
@@ -217,6 +223,29 @@ func TestLowRateRefused(t *testing.T) {
 		before := b.posts
 		if err = l.Flush(ctx); err != nil || b.posts != before {
 			t.Errorf("after all: %v, %d posts", err, b.posts-before)
+		}
+	}
+}
+
+// A request that is too large is sent in parts; a row that is too large alone is refused.
+func TestLowRateTooLarge(t *testing.T) {
+	for _, answer := range []string{"", "<html>", `{"code":"invalid","message":"too much"}`} {
+		b, l, _ := openBox(t)
+		b.most, b.answer = 1000, answer
+		for i := range int64(40) {
+			iv := interval(i, i, event.StateVerified)
+			if i == 17 {
+				iv.Detail = []byte(strings.Repeat("long ", 300))
+			}
+			l.Coverage("a", "v", "s", iv)
+		}
+		err := l.Flush(context.Background())
+		var refused *RefusedError
+		if !errors.As(err, &refused) || refused.Err != nil || len(refused.Rows) != 1 || refused.Rows[0].Ts != 17 || !strings.Contains(refused.Rows[0].Reason, "no request of this size") {
+			t.Fatalf("%q: %v", answer, err)
+		}
+		if rows, err := linetest.Decode([]byte(strings.Join(b.bodies, ""))); err != nil || len(rows) != 39 || l.Pending() != 0 || b.posts > 80 {
+			t.Errorf("%q: %d rows stored in %d posts, %d pending, %v", answer, len(rows), b.posts, l.Pending(), err)
 		}
 	}
 }

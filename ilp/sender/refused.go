@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	questdb "github.com/questdb/go-questdb-client/v3"
@@ -104,13 +105,27 @@ func (l *LowRate) send(ctx context.Context, table string, n int, write func(i in
 }
 
 // aboutRow says whether QuestDB has refused a request because of a row in it, which
-// it may name by its place from 1.
+// it may name by its place from 1; or because it is too large, which fewer rows are not,
+// and a single one is for ever.
 func aboutRow(err error) (reason string, line int, ok bool) {
+	if tooLarge(err) {
+		return "the server takes no request of this size: " + tidy(errors.Unwrap(err).Error()), 0, true
+	}
 	var refusal *questdb.HttpError
 	if !errors.As(err, &refusal) || refusal.HttpStatus() != http.StatusBadRequest || aboutSchema(refusal.Message) {
 		return "", 0, false
 	}
 	return tidy(refusal.Message), refusal.Line, true
+}
+
+// tooLarge: the answer was 413. Where it has no JSON, the client has only a text for it.
+func tooLarge(err error) bool {
+	var refusal *questdb.HttpError
+	if errors.As(err, &refusal) {
+		return refusal.HttpStatus() == http.StatusRequestEntityTooLarge
+	}
+	client := errors.Unwrap(err) // of what post says
+	return client != nil && strings.HasPrefix(client.Error(), "413: ")
 }
 
 // post sends the rows [lo, hi) in one request.
