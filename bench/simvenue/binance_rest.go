@@ -184,10 +184,12 @@ func (b *binance) depth(r Request, limit int, text string) Answer {
 func (b *binance) liveBody(sym *symbol, limit int) []byte {
 	w, _ := sym.src.world.Book(sym.name)
 	out := fmt.Appendf(nil, `{"lastUpdateId":%d`, w.LastID)
+	bids, asks := b.v.texts(sym, w.Bids, limit), b.v.texts(sym, w.Asks, limit)
+	sym.tell(bids, asks, limit)
 	for _, side := range []struct {
 		name   string
 		levels []level
-	}{{"bids", b.v.texts(sym, w.Bids, limit)}, {"asks", b.v.texts(sym, w.Asks, limit)}} {
+	}{{"bids", bids}, {"asks", asks}} {
 		out = appendPairs(fmt.Appendf(out, `,"%s":`, side.name), side.levels)
 	}
 	return append(out, '}')

@@ -40,7 +40,8 @@
 // sent. A 429 or a stale answer does not open the gate. A symbol recorded
 // without any REST body has an empty book before its first diff. For a seeded
 // market the answer is its book of that moment, whose lastUpdateId lies inside
-// a diff that is still to come, as at the real venue.
+// a diff that is still to come, as at the real venue. With Options.Ghosts its diffs
+// do not tell what goes outside of the last answers' windows.
 //
 // The others: a recording's own snapshot frame is sent where it was recorded. A
 // subscription that comes after it gets one made of the true book. Recorded
@@ -86,6 +87,7 @@ type Options struct {
 	WeightLimit  int           // Binance's REST weight per minute; 6000
 	BanAfter     int           // answers 429 within a minute before 418; 5
 	ConnectLimit int           // connections per the venue's window
+	Ghosts       bool          // see VenueOptions
 }
 
 func (o *Options) setDefaults() {
@@ -216,7 +218,7 @@ func (s *Server) place(name string) (*place, error) {
 	o := s.opt
 	v, err := newVenue(name, VenueOptions{
 		StallFor: o.StallFor, PingEvery: o.PingEvery, PongWithin: o.PongWithin, ConnLife: o.ConnLife, NoticeLead: o.NoticeLead,
-		WeightLimit: o.WeightLimit, BanAfter: o.BanAfter, ConnectLimit: o.ConnectLimit, NoClock: o.Speed == 0,
+		WeightLimit: o.WeightLimit, BanAfter: o.BanAfter, ConnectLimit: o.ConnectLimit, NoClock: o.Speed == 0, Ghosts: o.Ghosts,
 	})
 	if err != nil {
 		return nil, err

@@ -143,6 +143,9 @@ func (v *Venue) madeDiff(sym *symbol, e world.Event) {
 		asks = append(asks, x)
 	}
 	sym.book.lastID = e.Last
+	if v.opt.Ghosts {
+		bids, asks = sym.without(true, bids), sym.without(false, asks)
+	}
 	pushed := !v.proto.facts().truncates
 	zero := v.proto.qty(sym, 0)
 	gone := func(l level) level { return level{l.key, l.px, zero, "", true} }

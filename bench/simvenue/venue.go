@@ -51,6 +51,7 @@ type VenueOptions struct {
 	WeightLimit  int           // REST weight per minute (Binance); 6000
 	BanAfter     int           // answers 429 within a minute before 418; 5
 	ConnectLimit int           // connections per the venue's window
+	Ghosts       bool          // Binance's diffs do not tell what goes outside of its answers' windows
 	NoClock      bool          // events come without a clock: see the package comment on Speed 0
 }
 
@@ -182,6 +183,7 @@ type symbol struct {
 	early    []*event
 	asks     []*ask
 	cache    *cacheOld
+	told     []told // windows of the newest answers
 }
 
 // topic is one thing that a connection can subscribe to.

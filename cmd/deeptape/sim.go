@@ -19,6 +19,7 @@ type simCmd struct {
 	Seed    uint64        `help:"Seed of the made markets." default:"1"`
 	Speed   float64       `help:"How many times faster than the recording or the market; 0: as fast as can be taken." default:"1"`
 	Faults  string        `placeholder:"NAME@N[:[VENUE:]SYMBOL],…" help:"What goes wrong at the N-th book update of a symbol, or the N-th snapshot request or subscription; the names are above."`
+	Ghosts  bool          `help:"Binance's diffs do not tell what goes outside of the window of its last snapshots."`
 	Start   string        `placeholder:"TIME" help:"What the made markets' clock shows at its start, RFC 3339; default: now. The same seed and start make the same bytes."`
 	For     time.Duration `placeholder:"1m" help:"Let the made markets end after this much of their own time."`
 	Addr    string        `help:"Address to serve on." default:"127.0.0.1:0"`
@@ -48,7 +49,7 @@ func (c *simCmd) start() (*simvenue.Server, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
-	opt := simvenue.Options{Addr: c.Addr, Speed: c.Speed, Faults: faults, For: c.For, Worlds: map[string]*world.World{}}
+	opt := simvenue.Options{Addr: c.Addr, Speed: c.Speed, Faults: faults, For: c.For, Ghosts: c.Ghosts, Worlds: map[string]*world.World{}}
 	for _, f := range c.File {
 		venue, path, ok := strings.Cut(f, ":")
 		if !ok || path == "" {
