@@ -2,7 +2,6 @@ package bench
 
 import (
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -255,18 +254,17 @@ func threadNs() int64 {
 	return ts.Nano()
 }
 
-// replayBook plays the tape into its books and returns the nanoseconds that took,
-// without the loading of the snapshots.
-func replayBook(books []bookRival, tape *bookTape) int64 {
+// replayBook plays the tape into its books and returns the nanoseconds that each
+// stretch of it took, without the loading of the snapshots. A stretch is so many
+// messages as fit the nearest caches, where the decoder has just put them in the agent:
+// they are looked at first, for how fast the tape comes from memory is no matter.
+func replayBook(books []bookRival, tape *bookTape) (stretches []int64) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	for i := range tape.snapshots {
 		applyBook(books[tape.snapshots[i].book], &tape.snapshots[i])
 	}
-	var ns int64
 	for rest := tape.messages; len(rest) > 0; {
-		// So many messages at a time as fit the nearest caches, where the decoder has
-		// just put them in the agent; how fast the tape comes from memory is no matter.
 		n, levels := 0, 0
 		for n < len(rest) && levels < 500 {
 			for i := range rest[n].levels {
@@ -280,8 +278,15 @@ func replayBook(books []bookRival, tape *bookTape) int64 {
 			m := &rest[i]
 			applyBook(books[m.book], m)
 		}
-		ns += threadNs() - start
+		stretches = append(stretches, threadNs()-start)
 		rest = rest[n:]
+	}
+	return stretches
+}
+
+func sumNs(stretches []int64) (ns int64) {
+	for _, s := range stretches {
+		ns += s
 	}
 	return ns
 }
@@ -319,7 +324,7 @@ func BenchmarkBook(b *testing.B) {
 				books := makeBooks(tape, rival.make)
 				var total int64
 				for b.Loop() {
-					total += replayBook(books, tape)
+					total += sumNs(replayBook(books, tape))
 				}
 				b.ReportMetric(float64(total)/float64(b.N*tape.levels), "ns/level")
 			})
@@ -328,20 +333,27 @@ func BenchmarkBook(b *testing.B) {
 }
 
 // leastBook plays the tape to all structures in turn, some rounds, and returns the
-// least nanoseconds per level of each: what disturbs a round only ever adds to it.
+// nanoseconds per level of each, of every stretch the least that it ever took: what
+// disturbs it only ever adds.
 func leastBook(tape *bookTape, rounds int) (perLevel []float64) {
 	var books [][]bookRival
 	for _, r := range bookRivals {
 		books = append(books, makeBooks(tape, r.make))
 	}
-	least := slices.Repeat([]int64{math.MaxInt64}, len(books))
+	least := make([][]int64, len(books))
 	for range rounds {
 		for i := range books {
-			least[i] = min(least[i], replayBook(books[i], tape))
+			stretches := replayBook(books[i], tape)
+			if least[i] == nil {
+				least[i] = stretches
+			}
+			for j, ns := range stretches {
+				least[i][j] = min(least[i][j], ns)
+			}
 		}
 	}
-	for _, ns := range least {
-		perLevel = append(perLevel, float64(ns)/float64(tape.levels))
+	for i := range least {
+		perLevel = append(perLevel, float64(sumNs(least[i]))/float64(tape.levels))
 	}
 	return perLevel
 }
@@ -365,7 +377,7 @@ func BenchmarkBookMany(b *testing.B) {
 			own := makeBooks(tape, rival.make)
 			var total int64
 			for b.Loop() {
-				total += replayBook(own, tape)
+				total += sumNs(replayBook(own, tape))
 			}
 			b.ReportMetric(float64(total)/float64(b.N*tape.levels), "ns/level")
 			if x, ok := own[0].(*book.Book); ok {
@@ -412,7 +424,7 @@ func BenchmarkBookTop(b *testing.B) {
 func ratioBookRecordings(t *testing.T) float64 {
 	var own, best, levels float64
 	for _, tape := range recordedBookTapes(t) {
-		ns := leastBook(tape, 8)
+		ns := leastBook(tape, 12)
 		t.Logf("%s: %.1f ns a level in %v", tape.name, ns, bookNames())
 		own += ns[0] * float64(tape.levels)
 		best += slices.Min(ns[1:]) * float64(tape.levels)

@@ -11,6 +11,7 @@ var ratioMeasures = map[string]func(t *testing.T) float64{
 	"book/recordings":     ratioBookRecordings,
 	"book/peak":           ratioBookPeak,
 	"frames/gobwas-bufio": ratioFrames,
+	"ring/xsync":          ratioRing,
 	"line/book_delta":     ratioLineBook,
 	"line/book_top":       ratioLineTop,
 }

@@ -11,12 +11,13 @@ import (
 	"github.com/puzpuzpuz/xsync/v3"
 )
 
-// The ring against the library's queue and a channel, for records of 64 bytes:
-// the smallest that the hot path sends. The library's queue and the channel
-// move values of one size, here [64]byte; the ring's records may have any.
+// The ring against the library's queue and a channel. The library's queue and the
+// channel move values of one size, here [64]byte, the smallest record that the hot path
+// has; the ring's records may have any, and are published message by message.
 //
-// way=alone: one goroutine puts 64 records in and takes them out, which is the
-// work without any waiting. way=two: a goroutine at each end, both giving up the
+// way=alone: one goroutine puts 64 records of 64 bytes in and takes them out, which is
+// the work without any waiting. way=message: the same with book messages of 8 levels,
+// 256 bytes each: one record of the ring, four values of the others. way=two: a goroutine at each end, both giving up the
 // processor where there is no room or nothing to take; on few cores this is
 // mostly the scheduler's time. way=wake: a consumer that has parked, one record,
 // and back again the same way; the ring's consumer waits with a timeout and for
@@ -106,6 +107,16 @@ func BenchmarkRing(b *testing.B) {
 			benchTwo(b, put, take)
 		})
 	}
+	b.Run("way=message/v=ring", func(b *testing.B) {
+		r := ring.New(64<<10, ring.NewDoorbell())
+		benchMessages(b, func(n int) (uint64, uint64, bool) { return ringMessages(r, n) })
+	})
+	for _, c := range carriers[1:] {
+		b.Run("way=message/v="+c.name, func(b *testing.B) {
+			put, take := c.make()
+			benchMessages(b, func(n int) (uint64, uint64, bool) { return carryMessages(put, take, n) })
+		})
+	}
 	b.Run("way=wake/v=ring", benchWakeRing)
 	b.Run("way=wake/v=chan", benchWakeChan)
 }
@@ -135,6 +146,88 @@ func benchAlone(b *testing.B, put func(uint64) bool, take func(*uint64) bool) {
 		}
 	}
 	checkSum(b, sum, n)
+}
+
+const (
+	ringMessageBytes   = 256
+	ringMessageRecords = ringMessageBytes / ringRecordBytes
+)
+
+// ringMessages sends n messages through a ring, 64 at a time, and takes them out.
+func ringMessages(r *ring.Ring, n int) (sum, words uint64, ok bool) {
+	for n > 0 {
+		burst := min(n, ringBurst)
+		for range burst {
+			rec, out := r.Claim(ringMessageBytes)
+			if out != ring.OK {
+				return 0, 0, false
+			}
+			for at := 0; at < ringMessageBytes; at += ringRecordBytes {
+				var part ringRecord
+				binary.LittleEndian.PutUint64(part[:], words)
+				copy(rec[at:], part[:])
+				words++
+			}
+			r.Commit()
+		}
+		for range burst {
+			rec := r.Peek()
+			for at := 0; at < ringMessageBytes; at += ringRecordBytes {
+				sum += binary.LittleEndian.Uint64(rec[at:])
+			}
+			r.Release()
+		}
+		n -= burst
+	}
+	return sum, words, true
+}
+
+// carryMessages does the same with values of one size.
+func carryMessages(put func(uint64) bool, take func(*uint64) bool, n int) (sum, words uint64, ok bool) {
+	for n > 0 {
+		burst := min(n, ringBurst)
+		for range burst * ringMessageRecords {
+			if !put(words) {
+				return 0, 0, false
+			}
+			words++
+		}
+		for range burst * ringMessageRecords {
+			if !take(&sum) {
+				return 0, 0, false
+			}
+		}
+		n -= burst
+	}
+	return sum, words, true
+}
+
+func benchMessages(b *testing.B, send func(n int) (sum, words uint64, ok bool)) {
+	b.SetBytes(ringMessageBytes)
+	b.ReportAllocs()
+	sum, words, ok := send(b.N)
+	if !ok {
+		b.Fatal("refused with room, or nothing to take")
+	}
+	checkSum(b, sum, words)
+}
+
+// ratioRing: a ring against the library's queue, by book messages.
+func ratioRing(t *testing.T) float64 {
+	const messages = 5000
+	r := ring.New(64<<10, ring.NewDoorbell())
+	put, take := carriers[1].make()
+	own, theirs := interleave(40, func() {
+		if _, _, ok := ringMessages(r, messages); !ok {
+			t.Fatal("the ring refuses")
+		}
+	}, func() {
+		if _, _, ok := carryMessages(put, take, messages); !ok {
+			t.Fatal("the queue refuses")
+		}
+	})
+	t.Logf("%.1f ns a message of %d bytes, %s %.1f", own/messages, ringMessageBytes, carriers[1].name, theirs/messages)
+	return own / theirs
 }
 
 func benchTwo(b *testing.B, put func(uint64) bool, take func(*uint64) bool) {
