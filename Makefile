@@ -31,8 +31,8 @@ soak: ## the agent killed 200 times under load; KILLS=n, SEED=n for the same mom
 sim: ## the whole agent on a simulated machine, in virtual time: SEED=n shows one run, RUNS=n makes many
 	DEEPTAPE_SIM_SEED=$(or $(SEED),$(shell date +%s)000) DEEPTAPE_SIM_RUNS=$(or $(RUNS),$(if $(SEED),,100)) GOGC=400 go test -count=1 -v $(TESTFLAGS) -run '^TestSim$$' ./bench/vsim
 
-rig: build ## simulator, agent and QuestDB as processes; PROFILE=calm|peak|flood FOR=60s
-	go run ./bench/rig -profile $(or $(PROFILE),calm) -for $(or $(FOR),60s)
+rig: build ## simulator, agent and QuestDB as processes; PROFILE=calm|peak|flood FOR=60s, COST=5 compares with QuestDB's ceiling
+	go run ./bench/rig -profile $(or $(PROFILE),$(if $(COST),flood,calm)) -for $(or $(FOR),60s) $(if $(COST),-cost $(COST))
 
 bench: ## benchmarks, with allocations; BENCH=regexp picks some
 	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem ./...

@@ -38,6 +38,7 @@ func main() {
 	flag.StringVar(&opt.profile, "profile", "calm", "what is sent: "+profileNames())
 	flag.DurationVar(&opt.length, "for", time.Minute, "how long, or how much of calm a flood is")
 	flag.Uint64Var(&opt.seed, "seed", 1, "of the messages")
+	flag.IntVar(&opt.pairs, "cost", 0, "measure what a flood costs, book_delta only, in so many pairs with bytes made before")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -61,6 +62,7 @@ type options struct {
 	profile  string
 	length   time.Duration
 	seed     uint64
+	pairs    int
 	out      io.Writer
 }
 
@@ -76,6 +78,9 @@ func run(ctx context.Context, opt options) error {
 	}
 	defer r.close()
 	fmt.Fprintf(opt.out, "%s for %s: %s\n", profile.Name, opt.length, profile.About)
+	if opt.pairs > 0 {
+		return r.cost(ctx, opt.pairs)
+	}
 	if profile.Unpaced {
 		got, err := r.record(ctx, full)
 		if err != nil {

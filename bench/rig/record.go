@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"deeptape/bench/world"
 	"deeptape/ilp/qdb"
 )
 
@@ -24,7 +25,8 @@ import (
 type what string
 
 const (
-	full what = "top_levels: 10\nquotes: true\n"
+	full      what = "top_levels: 10\nquotes: true\n"
+	deltaOnly what = "top_levels: 1\ndepth_bps: []\nquotes: false\n"
 )
 
 // status is what the rig reads of /status.json, with eyes of its own.
@@ -110,9 +112,14 @@ func (h histogram) quantile(q float64) int64 {
 	return 0
 }
 
+// pollEvery is how often the agent is asked for its status: its answers take CPU that
+// counts as its own.
+const pollEvery = 200 * time.Millisecond
+
 // recorded is what a run of the agent has shown.
 type recorded struct {
 	r          *rig
+	startNs    int64
 	sent       int64 // by the venue, warm-up included
 	base, end  status
 	published  histogram
@@ -126,7 +133,7 @@ type recorded struct {
 	verify     string
 	deltas     int64 // rows of book_delta from the start on
 
-	deferredMost int64 // rows of book_delta, as seen every 20 ms or so
+	deferredMost int64 // rows of book_delta, as seen at each poll
 	catchUps     int64
 }
 
@@ -184,7 +191,7 @@ func (r *rig) recordOnce(ctx context.Context, w what) (got *recorded, err error)
 		return nil, err
 	}
 	defer agent.kill()
-	got.journalDir = journal
+	got.journalDir, got.startNs = journal, j.StartNs
 
 	// In the pause before the start everything must be settled.
 	if err := pauseUntil(ctx, j.StartNs-300_000_000); err != nil {
@@ -199,7 +206,7 @@ func (r *rig) recordOnce(ctx context.Context, w what) (got *recorded, err error)
 			live++
 		}
 	}
-	if live < r.profile.Streams || got.base.LagInputs > 0 {
+	if live < r.profile.Streams || got.base.LagInputs > int64(r.profile.Streams*world.PerSecond) { // a second's
 		return nil, fmt.Errorf("%w: %d of %d books are live, QuestDB lags by %d inputs", errNotReady, live, r.profile.Streams, got.base.LagInputs)
 	}
 	agentBase, questBase := cpu(agent.cmd.Process.Pid), cpu(r.info.PID)
@@ -226,7 +233,7 @@ func (r *rig) recordOnce(ctx context.Context, w what) (got *recorded, err error)
 		if got.end.Frames["received"] >= got.sent && got.end.LagInputs == 0 {
 			break
 		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
+		if err := pause(ctx, pollEvery); err != nil {
 			return nil, err
 		}
 	}

@@ -1,0 +1,277 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"deeptape/cmd/localdb"
+	"deeptape/hotpath/event"
+	"deeptape/hotpath/journal"
+	"deeptape/hotpath/task"
+	"deeptape/ilp/line"
+	"deeptape/ilp/sender"
+	"deeptape/venues/feed"
+)
+
+const (
+	batchRows   = 20_000 // as the agent's
+	connections = 2      // as the agent's
+)
+
+// Bars of what a flood costs.
+const (
+	leastOfCeiling = 0.70 // rows applied a second, of what QuestDB takes as ready bytes from a client that does nothing else
+	mostCPU        = 0.30 // the agent's CPU, of QuestDB's in the same run
+	mostOfRaw      = 1.0 / 3
+)
+
+// pair is a flood through the agent, and its rows again as bytes made before.
+type pair struct {
+	rows                   int
+	agentPerS, ceilingPerS float64 // rows applied a second
+	agentCPU, questCPU     time.Duration
+	ceilingCPU             time.Duration // QuestDB's
+	rawBytes, journalBytes int64         // of the run's frames, and the files that hold them
+	otherRows, messages    int64
+}
+
+// cost measures what a flood costs against the same rows as ready bytes, in pairs. The
+// agent derives book_delta only: the load's best levels never change, so that book_top
+// at one level is silent, and quotes and bands are off.
+func (r *rig) cost(ctx context.Context, n int) error {
+	var pairs []pair
+	for i := range n {
+		got, err := r.record(ctx, deltaOnly)
+		if err != nil {
+			return err
+		}
+		if err := got.check(); err != nil {
+			return err
+		}
+		tape, err := encodeTape(got.journalDir, got.startNs)
+		if err != nil {
+			return err
+		}
+		p := pair{
+			rows: int(got.deltas), agentPerS: float64(got.deltas) / got.toApplied.Seconds(),
+			agentCPU: got.agentCPU, questCPU: got.questCPU,
+			rawBytes: tape.rawBytes, messages: tape.messages,
+		}
+		for table, rows := range got.end.Rows {
+			if table != "book_delta" {
+				p.otherRows += rows.Derived - got.base.Rows[table].Derived
+			}
+		}
+		if p.journalBytes, err = sizeOf(got.journalDir, ".dtj"); err != nil {
+			return err
+		}
+		if tape.rows != p.rows {
+			return fmt.Errorf("the journal makes %d rows, the agent made %d", tape.rows, p.rows)
+		}
+		if err := r.db.Exec(ctx, "TRUNCATE TABLE book_delta"); err != nil {
+			return err
+		}
+		base, began := cpu(r.info.PID), time.Now()
+		if err := r.post(ctx, tape.bodies); err != nil {
+			return err
+		}
+		if err := r.applied(ctx); err != nil {
+			return err
+		}
+		p.ceilingPerS = float64(p.rows) / time.Since(began).Seconds()
+		p.ceilingCPU = cpu(r.info.PID) - base
+		if err := r.stored(ctx, p.rows); err != nil {
+			return err
+		}
+		pairs = append(pairs, p)
+		fmt.Fprintf(r.opt.out, "pair %d   %d rows: agent %.0f rows/s applied, ready bytes %.0f, ratio %.2f; CPU a level: agent %.2f us, QuestDB %.2f us, ratio %.2f (QuestDB with ready bytes %.2f us)\n",
+			i+1, p.rows, p.agentPerS, p.ceilingPerS, p.agentPerS/p.ceilingPerS, perLevelUs(p.agentCPU, p.rows), perLevelUs(p.questCPU, p.rows), p.cpuRatio(), perLevelUs(p.ceilingCPU, p.rows))
+	}
+	return r.judge(ctx, pairs)
+}
+
+func perLevelUs(d time.Duration, rows int) float64 { return d.Seconds() * 1e6 / float64(rows) }
+
+func (p *pair) cpuRatio() float64 { return float64(p.agentCPU) / float64(p.questCPU) }
+
+// judge prints the medians and holds them against the bars.
+func (r *rig) judge(ctx context.Context, pairs []pair) error {
+	median := func(of func(p *pair) float64) float64 {
+		var all []float64
+		for i := range pairs {
+			all = append(all, of(&pairs[i]))
+		}
+		slices.Sort(all)
+		return all[len(all)/2]
+	}
+	rate := median(func(p *pair) float64 { return p.agentPerS / p.ceilingPerS })
+	load := median((*pair).cpuRatio)
+	raw := median(func(p *pair) float64 { return float64(p.journalBytes) / float64(p.rawBytes) })
+	last := pairs[len(pairs)-1]
+	dbBytes, err := r.tableBytes()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(r.opt.out, "rate     %.2f of the ceiling, median of %d pairs (at least %.2f)\n", rate, len(pairs), leastOfCeiling)
+	fmt.Fprintf(r.opt.out, "cpu      agent %.2f of QuestDB's, median (at most %.2f), journal included; %d rows of other tables\n", load, mostCPU, last.otherRows)
+	fmt.Fprintf(r.opt.out, "disk     a million levels: raw JSON %.1f MB, journal %.1f MB (%.2f of it, at most %.2f), QuestDB %.1f MB\n",
+		float64(last.rawBytes)/float64(last.rows), float64(last.journalBytes)/float64(last.rows), raw, mostOfRaw, float64(dbBytes)/float64(last.rows))
+	var missed []string
+	if rate < leastOfCeiling {
+		missed = append(missed, "the rate")
+	}
+	if load > mostCPU {
+		missed = append(missed, "the agent's CPU")
+	}
+	if raw > mostOfRaw {
+		missed = append(missed, "the journal's size")
+	}
+	if len(missed) > 0 {
+		return fmt.Errorf("missed: %s", strings.Join(missed, ", "))
+	}
+	return nil
+}
+
+// tape is the rows of a journal as the bodies of requests.
+type tape struct {
+	bodies   [][]byte
+	rows     int
+	messages int64
+	rawBytes int64 // of all frames in the journal
+}
+
+// encodeTape derives the rows of book_delta from a time on.
+func encodeTape(dir string, fromNs int64) (*tape, error) {
+	t := &tape{}
+	in := &rawInputs{r: journal.NewReader(journal.OS, dir, journal.Position{}), t: t}
+	defer in.r.Close()
+	d := feed.NewDerivation(in)
+	insts := map[uint32]*line.Inst{}
+	var body []byte
+	rows := 0
+	for {
+		rec, _, err := d.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		var h event.Head
+		h.Get(rec)
+		switch {
+		case h.Kind == event.RowInst:
+			inst, err := event.InstrumentOf(rec)
+			if err != nil {
+				return nil, err
+			}
+			if insts[h.Inst], err = line.NewInst(inst.Venue, inst.Symbol); err != nil {
+				return nil, err
+			}
+		case h.Kind == event.RowBook && h.TsRecv >= fromNs:
+			var n int
+			body, n = line.AppendBook(body, insts[h.Inst], rec)
+			rows += n
+			t.rows += n
+			if rows >= batchRows {
+				t.bodies, body, rows = append(t.bodies, body), make([]byte, 0, cap(body)), 0
+			}
+		}
+	}
+	if rows > 0 {
+		t.bodies = append(t.bodies, body)
+	}
+	return t, nil
+}
+
+// rawInputs counts the frames that go by.
+type rawInputs struct {
+	r *journal.Reader
+	t *tape
+}
+
+func (i *rawInputs) Next() (event.Input, error) {
+	in, err := i.r.Next()
+	if err == nil && in.Kind == event.InputFrame {
+		i.t.messages++
+		i.t.rawBytes += int64(len(in.Data))
+	}
+	return in, err
+}
+
+// post sends bodies to book_delta, in order, over as many connections as the agent has.
+func (r *rig) post(ctx context.Context, bodies [][]byte) error {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	errs := make([]error, connections)
+	for i := range connections {
+		wg.Go(func() {
+			s := sender.New(r.db.Conf(), task.Real{})
+			defer s.Close()
+			for k := next.Add(1) - 1; int(k) < len(bodies); k = next.Add(1) - 1 {
+				if got := s.Post(ctx, &sender.Batch{Table: line.TableBook, Body: bodies[k]}); got.Word != sender.Stored {
+					errs[i] = fmt.Errorf("QuestDB did not take a batch: %s %s", got.Cause, got.Reason)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// stored makes sure that book_delta has so many rows.
+func (r *rig) stored(ctx context.Context, want int) error {
+	res, err := r.db.Query(ctx, "SELECT count() FROM book_delta")
+	if err != nil {
+		return err
+	}
+	if got, _ := res.Int(0, "count()"); int(got) != want {
+		return fmt.Errorf("book_delta has %d rows, want %d", got, want)
+	}
+	return nil
+}
+
+// tableBytes is what book_delta takes on the disk once its server has stopped: while it
+// runs, the last partition has room for more. Without its write-ahead log.
+func (r *rig) tableBytes() (int64, error) {
+	if _, err := localdb.Stop(filepath.Join(r.dir, "questdb")); err != nil {
+		return 0, err
+	}
+	tables, err := filepath.Glob(filepath.Join(r.dir, "questdb", "db", "book_delta~*"))
+	if err != nil || len(tables) != 1 {
+		return 0, fmt.Errorf("book_delta has %d directories: %v", len(tables), err)
+	}
+	return sizeOf(tables[0], ".d")
+}
+
+// sizeOf adds up the files below dir whose names end so, WAL segments left out.
+func sizeOf(dir, suffix string) (total int64, err error) {
+	err = filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if e.IsDir() && strings.HasPrefix(e.Name(), "wal") && name != dir {
+			return fs.SkipDir
+		}
+		if e.Type().IsRegular() && strings.HasSuffix(name, suffix) {
+			info, err := os.Stat(name)
+			if err != nil {
+				return err
+			}
+			total += info.Size()
+		}
+		return nil
+	})
+	return total, err
+}
