@@ -109,13 +109,15 @@ func (b *Budgets) Answered(nowNs int64, got wire.Answer) (wait time.Duration) {
 }
 
 // penalty is how long a venue that limits us is left alone. One that bans an address
-// (418) bans it for two minutes at least, and for longer if it is asked meanwhile.
+// (418) bans it for two minutes at least, unless it says itself for how long.
 func penalty(status int, retryAfter time.Duration) time.Duration {
 	switch status {
 	case 429:
 		return max(retryAfter, time.Second)
 	case 418:
-		return max(retryAfter, 2*time.Minute)
+		if retryAfter == 0 {
+			return 2 * time.Minute
+		}
 	}
 	return retryAfter
 }

@@ -225,7 +225,7 @@ func TestPenalties(t *testing.T) {
 		want       time.Duration
 	}{
 		{429, 0, time.Second}, {429, 30 * time.Second, 30 * time.Second},
-		{418, 0, 2 * time.Minute}, {418, time.Hour, time.Hour},
+		{418, 0, 2 * time.Minute}, {418, time.Hour, time.Hour}, {418, 5 * time.Second, 5 * time.Second},
 		{503, 5 * time.Second, 5 * time.Second}, {503, 0, 0}, {200, 0, 0},
 	} {
 		if got := penalty(c.status, c.retryAfter); got != c.want {
