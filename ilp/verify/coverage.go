@@ -18,6 +18,7 @@ type CoverageInterval struct {
 	From, To            int64 // both inclusive, ns
 	State, Proof, Cause string
 	Messages            int64 // of the whole interval, also where it is cut
+	Detail              string
 }
 
 // MarshalJSON writes the instants as RFC 3339.
@@ -29,7 +30,8 @@ func (iv CoverageInterval) MarshalJSON() ([]byte, error) {
 		Proof    string `json:"proof"`
 		Cause    string `json:"cause,omitempty"`
 		Messages int64  `json:"messages"`
-	}{stamp(iv.From), stamp(iv.To), iv.State, iv.Proof, iv.Cause, iv.Messages})
+		Detail   string `json:"detail,omitempty"`
+	}{stamp(iv.From), stamp(iv.To), iv.State, iv.Proof, iv.Cause, iv.Messages, iv.Detail})
 }
 
 // CoverageStream is what is known of one stream of one instrument. The per cents
@@ -83,7 +85,7 @@ func coverageOf(k key, s event.Stream, ivs []interval, from, until int64) *Cover
 		if b < a {
 			continue
 		}
-		t.Intervals = append(t.Intervals, CoverageInterval{a, b, iv.state, iv.proof, iv.cause, iv.messages})
+		t.Intervals = append(t.Intervals, CoverageInterval{a, b, iv.state, iv.proof, iv.cause, iv.messages, iv.detail})
 		ns[iv.state] += b - a + 1
 		t.Ns += b - a + 1
 	}
@@ -102,8 +104,8 @@ func (r *CoverageReport) WriteJSON(w io.Writer) error {
 	return enc.Encode(r)
 }
 
-// WriteText writes a table of the per cents, and under it every interval that is
-// not verified.
+// WriteText writes a table of the per cents, under it every interval that is not
+// verified, and what the intervals say besides.
 func (r *CoverageReport) WriteText(w io.Writer) error {
 	p := printer{w: w}
 	if len(r.Streams) == 0 {
@@ -123,6 +125,20 @@ func (r *CoverageReport) WriteText(w io.Writer) error {
 				p.line("%-14s %-16s %-7s %-10s %-12s %-30s  %-30s %14s", t.Venue, t.Symbol, t.Stream, iv.State, cmp.Or(iv.Cause, "-"),
 					stamp(iv.From), stamp(iv.To), fmt.Sprint(time.Duration(iv.To-iv.From+1)))
 			}
+		}
+	}
+	first := true
+	for _, t := range r.Streams {
+		for _, iv := range t.Intervals {
+			if iv.Detail == "" {
+				continue
+			}
+			if first {
+				first = false
+				p.line("")
+				p.line("%-14s %-16s %-7s %-10s %-30s  %s", "VENUE", "SYMBOL", "STREAM", "STATE", "FROM", "DETAIL")
+			}
+			p.line("%-14s %-16s %-7s %-10s %-30s  %s", t.Venue, t.Symbol, t.Stream, iv.State, stamp(iv.From), iv.Detail)
 		}
 	}
 	return p.err

@@ -17,6 +17,7 @@ func TestCoverage(t *testing.T) {
 	p.open(0, stateVerified, proofChain, "", t0+10e9)
 	p.open(0, stateGap, proofNone, "sequence", t0+70e9)
 	p.coverage[2].end = t0 + 100e9 - 1
+	p.coverage[1].detail = "audit at id 7: 99.50 % of 200 levels equal"
 	p.store(t, addr)
 	if err := waitApplied(ctx, db, &bytes.Buffer{}); err != nil {
 		t.Fatal(err)
@@ -52,15 +53,23 @@ func TestCoverage(t *testing.T) {
 		if err := r.WriteText(&text); err != nil || !strings.Contains(text.String(), "sequence     2026-11-22T10:01:10.000000000Z  2026-11-22T10:01:39.999999999Z") {
 			t.Errorf("%v, text:\n%s", err, &text)
 		}
+		if want := "book    verified   2026-11-22T10:00:10.000000000Z  audit at id 7: 99.50 % of 200 levels equal"; !strings.Contains(text.String(), want) {
+			t.Errorf("text without %q:\n%s", want, &text)
+		}
 		var back struct {
 			Streams []struct {
 				Symbol    string
 				Percent   float64 `json:"verified_percent"`
-				Intervals []struct{ From, State, Cause string }
+				Intervals []struct{ From, State, Cause, Detail string }
 			}
 		}
 		if err := r.WriteJSON(&js); err != nil || json.Unmarshal(js.Bytes(), &back) != nil || len(back.Streams) != len(r.Streams) {
 			t.Errorf("%v, JSON:\n%s", err, &js)
+		}
+		for _, s := range back.Streams {
+			if s.Symbol == p.symbol && s.Intervals[1].Detail != p.coverage[1].detail {
+				t.Errorf("JSON: %+v", s)
+			}
 		}
 	}
 }
