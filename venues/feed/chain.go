@@ -100,6 +100,7 @@ func (m *Machine) single() bool {
 // count holds a frame's number against the last one of its connection, whatever the
 // frame is. All books of the connection are in doubt if one is missing.
 func (m *Machine) count(number uint8) {
+	m.outOfTurn = false
 	if m.rules.Continuity != venues.ConnCounter || m.only.inst >= 0 || m.batch.ConnSeq == event.Null {
 		return
 	}
@@ -113,6 +114,7 @@ func (m *Machine) count(number uint8) {
 		m.counted++
 		return
 	}
+	m.outOfTurn = true
 	m.note("%s: frame %d of the connection where %d was due", m.rules.Name, m.batch.ConnSeq, next)
 	if m.counter.fail(m.counted >= freshMessages) {
 		m.counter.Off = true

@@ -257,7 +257,8 @@ type Machine struct {
 	kept      bool // the frame that is being taken has been held back
 	leader    uint8
 	counter   canary
-	counted   int // frames of the leader's connection since the number was last off
+	counted   int  // frames of the leader's connection since the number was last off
+	outOfTurn bool // the frame is not the one that was due on its connection
 	failing   [numChecks]int
 	commandID int64
 	requests  uint32

@@ -129,7 +129,9 @@ func (m *Machine) snapshot(in *event.Input, msg *venues.Message) ledger.Outcome 
 	}
 	m.beginFrom(inst, msg, live, in.Line)
 	b.Applied, b.Attempts, b.Refused = 1, 0, ""
-	b.Expected = max(0, b.Expected-1)
+	if !m.outOfTurn { // or it may be one that has come before
+		b.Expected = max(0, b.Expected-1)
+	}
 	return ledger.Applied
 }
 

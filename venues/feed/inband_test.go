@@ -293,6 +293,33 @@ func TestLateSnapshot(t *testing.T) {
 	k.finish()
 }
 
+// A snapshot that comes twice is one answer: those to later requests are still to come,
+// and none of them leads on from the book that there is.
+func TestSnapshotTwice(t *testing.T) {
+	k := newMarket(t, "coinbase", 3)
+	k.run()
+	k.open()
+	k.bring(k.heartbeat())
+	for range 12 {
+		k.now += 1e9
+		k.step(event.InputTick, 0, nil)
+	}
+	first := k.bookFrame(0, true, k.all(0))
+	k.bring(first)
+	k.bring(first) // its number is wrong, and the book is asked for once more
+	if n := k.m.insts[0].inband.Expected; n != 2 {
+		t.Errorf("%d snapshots are expected, want 2", n)
+	}
+	for range 2 {
+		k.bring(k.update(0))
+		k.change(0, 5) // between the two commands nothing is sent
+		k.bring(k.bookFrame(0, true, k.all(0)))
+	}
+	verified := proofs["coinbase"]
+	k.wantCover(0, event.StreamBook, "gap start", verified, "gap sequence", verified, "gap venue_reset", verified, "gap venue_reset", verified)
+	k.finish()
+}
+
 // A refusal names its symbol, and is forgotten when the book comes.
 func TestRefused(t *testing.T) {
 	k := newMarket(t, "okx", 3)
