@@ -140,10 +140,9 @@ func (c *contest) perMessage(p *peer) (median, least, most float64) {
 	return all[len(all)/2], all[0], all[len(all)-1]
 }
 
-// ratio is the median over the rounds of what p took against what deeptape took in the
-// same round: what disturbs a round of one is likely to disturb the other's.
-func (c *contest) ratio(p *peer) float64 {
-	base := c.peers[0]
+// ratio is the median over the rounds of what p took against what base took in the same
+// round: what disturbs a round of one is likely to disturb the other's.
+func (c *contest) ratio(p, base *peer) float64 {
 	n, _ := c.in(p)
 	nBase, _ := c.in(base)
 	var all []float64
@@ -158,8 +157,8 @@ func (c *contest) ratio(p *peer) float64 {
 func (c *contest) missed() []string {
 	var all []string
 	for _, p := range c.peers {
-		if least := c.atLeast[p.name]; least > 0 && c.ratio(p) < least {
-			all = append(all, fmt.Sprintf("%s on %s: %.2f times %s, and it must be %.0f", c.group, c.corpus, c.ratio(p), p.name, least))
+		if least, ratio := c.atLeast[p.name], c.ratio(p, c.peers[0]); ratio < least {
+			all = append(all, fmt.Sprintf("%s on %s: %.2f times %s, and it must be %.0f", c.group, c.corpus, ratio, p.name, least))
 		}
 	}
 	return all

@@ -37,7 +37,7 @@ func table(contests []*contest, corpora []*corpus, rounds int) string {
 			}
 			ratio := "1"
 			if i > 0 {
-				ratio = fmt.Sprintf("%.2f", k.ratio(q))
+				ratio = fmt.Sprintf("%.2f", k.ratio(q, k.peers[0]))
 			}
 			p("| %s | %s | %s | %.1f | %.1f .. %.1f | %s | %s | %s | %s |", stage, corpus, q.name, median, least, most, perLevel, allocs, ratio, q.notes)
 		}
@@ -60,8 +60,17 @@ func table(contests []*contest, corpora []*corpus, rounds int) string {
 			c.name, strings.Join(symbols, " "), len(c.frames), float64(c.levels)/float64(len(c.frames)), bytes/len(c.frames), c.wantBook)
 	}
 	p("\n## How\n")
-	p("%d rounds of each peer after %d to warm up, in turn (A B C A B C); ns/message is the median, × the median of the ratios of one turn. A round is as many passes through the messages as make %d of them; each pass begins with the books of the REST snapshot, and to load that is not counted. ns are processor time of the whole process, collector included, but where wall time is said. After every round the books (parsers: all ids, times and digits; readers: a sum over all messages; encoders: all bytes) were compared with what the recording's text gives. barter-data gets bare frames, as from its own subscription; all others the combined stream's. In a network namespace without a way out.\n", rounds, warmRounds, roundMessages)
-	p("Gates: whole, barter-data at least %.0f and cryptofeed at least %.0f times as long as deeptape.\n", atLeast["barter-data (Rust)"], atLeast["cryptofeed (Python)"])
+	p("%d rounds of each peer after %d to warm up, in turn (A B C A B C); ns/message is the median, × the median of the ratios of one turn. A round is as many passes through the messages as make %d of them; each pass begins with the books of the REST snapshot, and to load that is not counted. ns are processor time of the whole process, collector included, but where wall time is said. After every round the books (parsers: all ids, times and digits; readers: a sum over all messages; encoders: all bytes) were compared with what the recording's text gives. All begin with the same snapshot, 1,000 levels a side where it is BTCUSDT's (barter-data would ask for 100). barter-data gets bare frames, as from its own subscription; all others the combined stream's. In a network namespace without a way out.\n", rounds, warmRounds, roundMessages)
+	p("## What must hold\n")
+	for _, k := range contests {
+		for _, q := range k.peers {
+			if least := k.atLeast[q.name]; least > 0 {
+				p("* %s, %s: %s takes %.1f times as long as deeptape (at least %.0f), and %.1f times as long as deeptape's whole feed, which makes the rows as well.",
+					k.group, k.corpus, q.name, k.ratio(q, k.peers[0]), least, k.ratio(q, k.peers[1]))
+			}
+		}
+	}
+	p("")
 	p("Date: %s. Machine: %s, %d processors. %s.", time.Now().UTC().Format("2006-01-02"), cpuModel(), runtime.NumCPU(), runtime.Version())
 	p("Versions: %s.", strings.Join(versions(), ", "))
 	return b.String()
