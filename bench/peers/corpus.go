@@ -25,6 +25,7 @@ import (
 //	S SYMBOL BODY                 its REST snapshot
 //	D FRAME                       a book message of the combined stream that follows a snapshot
 //	O FRAME                       any other frame, in its place among the D
+//	N TIMES                       how many times over the D stand there, for one that is too short
 //
 // D are only those that Binance's procedure applies (u > lastUpdateId), so that every
 // peer gets each of them into its book.
@@ -35,18 +36,22 @@ type corpus struct {
 	frames [][]byte // D
 	all    [][]byte // D and O
 	levels int      // in the D
+	times  int
+	gated  bool
 
 	wantBook   string // of the books after the last D
 	wantParsed string // of all ids, times and levels of the D
 }
 
-// recordings are what corpora are made of.
+// recordings are what corpora are made of. The gates stand on the busy market. On the
+// quiet ones a message is two levels and little else; what comes of them is told as well.
 var recordings = []struct {
 	name, file string
 	symbol     string // whose snapshots are those that do not say whose they are
+	gated      bool
 }{
-	{"btcusdt", "spot_btcusdt_20240808_full.jsonl.gz", "BTCUSDT"},
-	{"us4sym", "cryptofeed_us_4sym_20211012.jsonl", ""},
+	{"btcusdt", "spot_btcusdt_20240808_full.jsonl.gz", "BTCUSDT", true},
+	{"us4sym", "cryptofeed_us_4sym_20211012.jsonl", "", false},
 }
 
 func corpusPath(dir, name string) string { return filepath.Join(dir, name+".corpus") }
@@ -94,6 +99,8 @@ func convert(recording, symbolOfAll, path string) error {
 	}
 	slices.Sort(symbols)
 	var frames bytes.Buffer
+	var book []frameText
+	var bookLines [][]byte
 	for i, line := range lines {
 		if !bytes.HasSuffix(told[i], []byte("\tws")) {
 			continue
@@ -106,6 +113,7 @@ func convert(recording, symbolOfAll, path string) error {
 			}
 			if id, known := last[f.Data.Symbol]; known && f.Data.Last > id {
 				kind = 'D'
+				book, bookLines = append(book, f), append(bookLines, line)
 				if err := widen(scale[f.Data.Symbol], f.Data.Bids, f.Data.Asks); err != nil {
 					return err
 				}
@@ -124,7 +132,40 @@ func convert(recording, symbolOfAll, path string) error {
 		fmt.Fprintf(&out, "S %s %s\n", s, body[s])
 	}
 	out.Write(frames.Bytes())
+	times := 1 + (bookMessages-1)/max(len(book), 1)
+	for i := 1; i < times; i++ {
+		if err := again(&out, book, bookLines, int64(i)); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(&out, "N %d\n", times)
 	return os.WriteFile(path, out.Bytes(), 0o644)
+}
+
+// bookMessages is how many a corpus has at the least. A shorter recording is repeated: a
+// round over a few messages would measure the clock, and caches that are cold.
+const bookMessages = 6000
+
+// again writes the book messages once more, with ids that go on from those before. Sizes
+// are absolute, so that the book ends as it did.
+func again(out *bytes.Buffer, book []frameText, lines [][]byte, i int64) error {
+	first, last := map[string]int64{}, map[string]int64{}
+	for _, f := range book {
+		if _, known := first[f.Data.Symbol]; !known {
+			first[f.Data.Symbol] = f.Data.First
+		}
+		last[f.Data.Symbol] = f.Data.Last
+	}
+	for n, f := range book {
+		d := &f.Data
+		by := i * (last[d.Symbol] + 1 - first[d.Symbol])
+		ids := fmt.Appendf(nil, `"U":%d,"u":%d,`, d.First, d.Last)
+		if bytes.Count(lines[n], ids) != 1 {
+			return fmt.Errorf("cannot find %s in %q", ids, lines[n])
+		}
+		fmt.Fprintf(out, "D %s\n", bytes.Replace(lines[n], ids, fmt.Appendf(nil, `"U":%d,"u":%d,`, d.First+by, d.Last+by), 1))
+	}
+	return nil
 }
 
 func widen(scale *[2]int8, sides ...[][2]string) error {
@@ -186,6 +227,10 @@ func readCorpus(dir, name string) (*corpus, error) {
 		case 'D':
 			c.frames = append(c.frames, rest)
 			c.all = append(c.all, rest)
+		case 'N':
+			if _, err := fmt.Sscan(string(rest), &c.times); err != nil {
+				return nil, fmt.Errorf("cannot read %q: %w", line, err)
+			}
 		case 'O':
 			c.all = append(c.all, rest)
 		}

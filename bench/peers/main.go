@@ -92,6 +92,7 @@ func measureAll(rounds int, only, out string) error {
 		if err != nil {
 			return err
 		}
+		c.gated = r.gated
 		corpora = append(corpora, c)
 		paths = append(paths, corpusPath(buildDir, r.name))
 	}
@@ -118,10 +119,10 @@ func measureAll(rounds int, only, out string) error {
 		}
 		logf("%s, %s", k.group, k.corpus)
 		for try := 1; ; try++ { // red only if reruns agree
-			if err := k.run(rounds, warmRounds); err != nil {
+			m, err := k.run(rounds, warmRounds)
+			if err != nil {
 				return err
 			}
-			m := k.missed()
 			for _, s := range m {
 				logf("%s", s)
 			}

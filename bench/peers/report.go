@@ -37,7 +37,7 @@ func table(contests []*contest, corpora []*corpus, rounds int) string {
 			}
 			ratio := "1"
 			if i > 0 {
-				ratio = fmt.Sprintf("%.2f", k.ratio(q, k.peers[0]))
+				ratio = fmt.Sprintf("%.2f", k.ratio(q, k.peers[0], len(q.samples)))
 			}
 			p("| %s | %s | %s | %.1f | %.1f .. %.1f | %s | %s | %s | %s |", stage, corpus, q.name, median, least, most, perLevel, allocs, ratio, q.notes)
 		}
@@ -56,17 +56,25 @@ func table(contests []*contest, corpora []*corpus, rounds int) string {
 		for _, f := range c.frames {
 			bytes += len(f)
 		}
-		p("* %s: %s, recorded off the wire; %d book messages of %.1f levels and %d bytes on average; books at the end (bids/asks/FNV-1a of their text): %s.",
-			c.name, strings.Join(symbols, " "), len(c.frames), float64(c.levels)/float64(len(c.frames)), bytes/len(c.frames), c.wantBook)
+		over := ""
+		if c.times > 1 {
+			over = fmt.Sprintf(" (%d times over, with ids that go on)", c.times)
+		}
+		p("* %s: %s, recorded off the wire%s; %d book messages of %.1f levels and %d bytes on average; books at the end (bids/asks/FNV-1a of their text): %s.",
+			c.name, strings.Join(symbols, " "), over, len(c.frames), float64(c.levels)/float64(len(c.frames)), bytes/len(c.frames), c.wantBook)
 	}
 	p("\n## How\n")
-	p("%d rounds of each peer after %d to warm up, in turn (A B C A B C); ns/message is the median, × the median of the ratios of one turn. A round is as many passes through the messages as make %d of them; each pass begins with the books of the REST snapshot, and to load that is not counted. ns are processor time of the whole process, collector included, but where wall time is said. After every round the books (parsers: all ids, times and digits; readers: a sum over all messages; encoders: all bytes) were compared with what the recording's text gives. All begin with the same snapshot, 1,000 levels a side where it is BTCUSDT's (barter-data would ask for 100). barter-data gets bare frames, as from its own subscription; all others the combined stream's. In a network namespace without a way out.\n", rounds, warmRounds, roundMessages)
-	p("## What must hold\n")
+	p("%d rounds of each peer (more where a gate was missed and tried again: all of them count) after %d to warm up, in turn (A B C A B C); ns/message is the median, × the median of the ratios of one turn. A round begins with the books of the REST snapshot, and to load that is not counted. ns are processor time of the whole process, collector included, but where wall time is said. After every round the books (parsers: all ids, times and digits; readers: a sum over all messages; encoders: all bytes) were compared with what the recording's text gives. All begin with the same snapshot, 1,000 levels a side where it is BTCUSDT's (barter-data would ask for 100). barter-data gets bare frames, as from its own subscription; all others the combined stream's. In a network namespace without a way out.\n", rounds, warmRounds)
+	p("## From the frame to the book\n")
 	for _, k := range contests {
 		for _, q := range k.peers {
 			if least := k.atLeast[q.name]; least > 0 {
-				p("* %s, %s: %s takes %.1f times as long as deeptape (at least %.0f), and %.1f times as long as deeptape's whole feed, which makes the rows as well.",
-					k.group, k.corpus, q.name, k.ratio(q, k.peers[0]), least, k.ratio(q, k.peers[1]))
+				must := fmt.Sprintf("must be %.0f", least)
+				if !k.gated {
+					must = fmt.Sprintf("no gate; that is %.0f on the busy market", least)
+				}
+				p("* %s: %s takes %.1f times as long as deeptape (%s), and %.1f times as long as deeptape's whole feed, which makes the rows as well.",
+					k.corpus, q.name, k.ratio(q, k.peers[0], len(q.samples)), must, k.ratio(q, k.peers[1], len(q.samples)))
 			}
 		}
 	}

@@ -25,7 +25,7 @@ func wholeContest(c *corpus, rust, python *worker) (*contest, error) {
 		return nil, err
 	}
 	return &contest{
-		group: "whole", corpus: c.name, messages: len(c.frames), levels: c.levels, want: c.wantBook, clock: cpuNs, atLeast: atLeast,
+		group: "whole", corpus: c.name, messages: len(c.frames), levels: c.levels, want: c.wantBook, clock: cpuNs, atLeast: atLeast, gated: c.gated,
 		what: "parse, check of the sequence, book",
 		peers: []*peer{
 			{name: "deeptape", notes: "`venues` decoder, chain of ids, `hotpath/book`", reset: plain.reset, work: plain.work, told: plain.told},

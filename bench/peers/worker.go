@@ -10,9 +10,9 @@ import (
 )
 
 // A worker is a peer of another language, a process that has the corpora in memory. It
-// is told "TASK CORPUS PASSES" in a line, does that task so many times, each time from
-// the beginning, and answers with a line "NS CHECK", or "error WHY". NS is the processor
-// time of its process in all passes, and CHECK is of the last one.
+// is told "TASK CORPUS" in a line, does that task once, from the beginning, and answers
+// with a line "NS CHECK", or "error WHY". NS is the processor time of its process in what
+// is the peer's of the task.
 type worker struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
@@ -39,8 +39,8 @@ func (w *worker) stop() {
 	w.cmd.Wait()
 }
 
-func (w *worker) do(task, corpus string, passes int) (s sample, err error) {
-	if _, err := fmt.Fprintf(w.in, "%s %s %d\n", task, corpus, passes); err != nil {
+func (w *worker) do(task, corpus string) (s sample, err error) {
+	if _, err := fmt.Fprintf(w.in, "%s %s\n", task, corpus); err != nil {
 		return s, err
 	}
 	answer, err := w.out.ReadString('\n')
@@ -55,5 +55,5 @@ func (w *worker) do(task, corpus string, passes int) (s sample, err error) {
 }
 
 func (w *worker) peer(name, notes, task string, c *corpus) *peer {
-	return &peer{name: name, notes: notes, remote: func(passes int) (sample, error) { return w.do(task, c.name, passes) }}
+	return &peer{name: name, notes: notes, remote: func() (sample, error) { return w.do(task, c.name) }}
 }

@@ -1,6 +1,6 @@
 """The Python peer of bench/peers: cryptofeed's Binance feed as its own connection handler uses it.
 
-peer.py CORPUS...   reads the corpora (see corpus.go), then a line "TASK CORPUS PASSES" at a
+peer.py CORPUS...   reads the corpora (see corpus.go), then a line "TASK CORPUS" at a
 time, and answers "NS CHECK" (see worker.go). It must open no socket to anywhere. What is not
 the peer's (loading, snapshots, checking) is not in NS.
 """
@@ -69,21 +69,19 @@ def check(corpus, feed):
     return f"{counts[0]}/{counts[1]}/{fnv(''.join(text).encode()):x}"
 
 
-async def whole(corpus, passes):
+async def whole(corpus):
     names = {normalized(s): s for s in corpus.symbols}
     Symbols.set(BINANCE, names, {'tick_size': {}, 'instrument_type': {}})
     feed = Binance(symbols=list(names), channels=[L2_BOOK], callbacks={L2_BOOK: on_book})
     feed.http_conn = Snapshots(corpus)
-    handle, frames, now, ns = feed.message_handler, corpus.frames, time.time(), 0
+    for symbol in corpus.symbols:
+        await feed._snapshot(symbol)
+    handle, frames, now = feed.message_handler, corpus.frames, time.time()
     gc.collect()
-    for _ in range(passes):
-        feed._reset()
-        for symbol in corpus.symbols:
-            await feed._snapshot(symbol)
-        start = time.process_time_ns()
-        for frame in frames:
-            await handle(frame, None, now)
-        ns += time.process_time_ns() - start
+    start = time.process_time_ns()
+    for frame in frames:
+        await handle(frame, None, now)
+    ns = time.process_time_ns() - start
     return ns, check(corpus, feed)
 
 
@@ -91,11 +89,11 @@ def main():
     corpora = {os.path.splitext(os.path.basename(p))[0]: Corpus(p) for p in sys.argv[1:]}
     loop = asyncio.new_event_loop()
     for line in sys.stdin:
-        task, name, passes = line.split()
+        task, name = line.split()
         try:
             if task != 'whole':
                 raise ValueError(f'no task {task}')
-            ns, told = loop.run_until_complete(whole(corpora[name], int(passes)))
+            ns, told = loop.run_until_complete(whole(corpora[name]))
             print(ns, told, flush=True)
         except Exception as e:
             print(f'error {task}: {e!r}'.replace('\n', ' '), flush=True)

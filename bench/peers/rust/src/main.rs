@@ -1,7 +1,7 @@
 //! The Rust peers of bench/peers: barter-data as its own streams use it, and two parsers.
 //!
-//! peers CORPUS...   reads the corpora (see corpus.go), then a line "TASK CORPUS PASSES" at
-//! a time, and answers "NS CHECK" (see worker.go). It must open no socket and no other
+//! peers CORPUS...   reads the corpora (see corpus.go), then a line "TASK CORPUS" at a
+//! time, and answers "NS CHECK" (see worker.go). It must open no socket and no other
 //! file. What is not the peer's (loading, checking) is not in NS.
 
 use barter_data::{
@@ -134,50 +134,37 @@ fn check_books(c: &Corpus, books: &[OrderBook]) -> String {
 
 /// What a barter stream and its OrderBookL2Manager do with a frame, without their channel
 /// and their lock.
-fn whole(c: &Corpus, passes: u32) -> Result<(i64, String)> {
-    let (mut ns, mut check) = (0, String::new());
-    for pass in 1..=passes {
-        let (mut transformer, mut books) = books_of(c)?;
-        let start = cpu_ns();
-        for frame in &c.bare {
-            let update: BinanceSpotOrderBookL2Update = serde_json::from_str(frame)?;
-            for event in transformer.transform(update) {
-                let event = event?;
-                books[event.instrument].update(&event.kind);
-            }
-        }
-        ns += cpu_ns() - start;
-        if pass == passes {
-            check = check_books(c, &books);
+fn whole(c: &Corpus) -> Result<(i64, String)> {
+    let (mut transformer, mut books) = books_of(c)?;
+    let start = cpu_ns();
+    for frame in &c.bare {
+        let update: BinanceSpotOrderBookL2Update = serde_json::from_str(frame)?;
+        for event in transformer.transform(update) {
+            let event = event?;
+            books[event.instrument].update(&event.kind);
         }
     }
-    Ok((ns, check))
+    let ns = cpu_ns() - start;
+    Ok((ns, check_books(c, &books)))
 }
 
-fn book(c: &Corpus, passes: u32) -> Result<(i64, String)> {
-    let (mut transformer, _) = books_of(c)?;
+fn book(c: &Corpus) -> Result<(i64, String)> {
+    let (mut transformer, mut books) = books_of(c)?;
     let mut events = Vec::new();
     for frame in &c.bare {
         for event in transformer.transform(serde_json::from_str(frame)?) {
             events.push(event?);
         }
     }
-    let (mut ns, mut check) = (0, String::new());
-    for pass in 1..=passes {
-        let (_, mut books) = books_of(c)?;
-        let start = cpu_ns();
-        for event in &events {
-            books[event.instrument].update(&event.kind);
-        }
-        ns += cpu_ns() - start;
-        if pass == passes {
-            check = check_books(c, &books);
-        }
+    let start = cpu_ns();
+    for event in &events {
+        books[event.instrument].update(&event.kind);
     }
-    Ok((ns, check))
+    let ns = cpu_ns() - start;
+    Ok((ns, check_books(c, &books)))
 }
 
-fn parse_barter(c: &mut Corpus, passes: u32) -> Result<(i64, String)> {
+fn parse_barter(c: &mut Corpus) -> Result<(i64, String)> {
     if !c.checks.contains_key("barter") {
         let mut h = Fnv::new();
         for frame in &c.bare {
@@ -198,11 +185,9 @@ fn parse_barter(c: &mut Corpus, passes: u32) -> Result<(i64, String)> {
         c.checks.insert("barter".into(), format!("{:x}", h.0));
     }
     let start = cpu_ns();
-    for _ in 0..passes {
-        for frame in &c.bare {
-            let update: BinanceSpotOrderBookL2Update = serde_json::from_str(frame)?;
-            black_box(&update);
-        }
+    for frame in &c.bare {
+        let update: BinanceSpotOrderBookL2Update = serde_json::from_str(frame)?;
+        black_box(&update);
     }
     Ok((cpu_ns() - start, c.checks["barter"].clone()))
 }
@@ -278,7 +263,6 @@ fn exact(c: &Corpus, f: &Frame, out: &mut Parsed) -> Result<()> {
 
 fn parse_with(
     c: &mut Corpus,
-    passes: u32,
     name: &str,
     parse: impl for<'a> Fn(&'a str) -> Result<Frame<'a>>,
 ) -> Result<(i64, String)> {
@@ -305,11 +289,9 @@ fn parse_with(
         c.checks.insert(name.into(), format!("{:x}", h.0));
     }
     let start = cpu_ns();
-    for _ in 0..passes {
-        for frame in &c.combined {
-            exact(c, &parse(frame)?, &mut out)?;
-            black_box(&out.levels);
-        }
+    for frame in &c.combined {
+        exact(c, &parse(frame)?, &mut out)?;
+        black_box(&out.levels);
     }
     Ok((cpu_ns() - start, c.checks[name].clone()))
 }
@@ -319,13 +301,13 @@ fn eight_digits(m: i64, scale: u32) -> String {
     format!("{}.{:08}", all / 100_000_000, all % 100_000_000)
 }
 
-fn run(task: &str, c: &mut Corpus, passes: u32) -> Result<(i64, String)> {
+fn run(task: &str, c: &mut Corpus) -> Result<(i64, String)> {
     match task {
-        "whole" => whole(c, passes),
-        "book" => book(c, passes),
-        "parse-barter" => parse_barter(c, passes),
-        "parse-serde" => parse_with(c, passes, task, |s| Ok(serde_json::from_str(s)?)),
-        "parse-sonic" => parse_with(c, passes, task, |s| Ok(sonic_rs::from_str(s)?)),
+        "whole" => whole(c),
+        "book" => book(c),
+        "parse-barter" => parse_barter(c),
+        "parse-serde" => parse_with(c, task, |s| Ok(serde_json::from_str(s)?)),
+        "parse-sonic" => parse_with(c, task, |s| Ok(sonic_rs::from_str(s)?)),
         _ => Err(format!("no task {task}").into()),
     }
 }
@@ -343,15 +325,8 @@ fn main() -> Result<()> {
     let mut out = std::io::stdout();
     for line in std::io::stdin().lock().lines() {
         let line = line?;
-        let words: Vec<&str> = line.split(' ').collect();
-        let [task, name, passes] = words[..] else {
-            return Err("a task, a corpus and a number of passes are wanted".into());
-        };
-        match run(
-            task,
-            corpora.get_mut(name).ok_or("no such corpus")?,
-            passes.parse()?,
-        ) {
+        let (task, name) = line.split_once(' ').ok_or("a task and a corpus are wanted")?;
+        match run(task, corpora.get_mut(name).ok_or("no such corpus")?) {
             Ok((ns, check)) => writeln!(out, "{ns} {check}")?,
             Err(e) => writeln!(out, "error {task}: {e}")?,
         }
