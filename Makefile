@@ -40,9 +40,9 @@ bench: ## benchmarks, with allocations; BENCH=regexp picks some
 bench-compare: ## benchmarks of BASE=rev against the working tree, in turn; BENCH=regexp, COUNT=n
 	go run ./bench/compare -bench '$(or $(BENCH),.)' -count $(or $(COUNT),10) $(or $(BASE),$(error say BASE=rev))
 
-gates: ## allocations, record layout, ledger; instructions by callgrind, ratios in one run: bench/budgets.go
+gates: ## allocations, layouts, ledger; instructions and ratios within bench/budgets.go; zero drops at calm and peak
 	$(GATE) -run 'Alloc|Layout|Memory|Mistake|Balance' ./bench ./hotpath/... ./ilp/line ./venues/...
-	DEEPTAPE_GATES=1 $(GATE) -p=1 -v -run '^TestGate' ./bench
+	DEEPTAPE_GATES=1 $(GATE) -p=1 -v -run '^Test(Gate|Rig)' ./bench ./bench/rig
 
 peers: ## what one would take from the shelf, on the same messages, without a network: one table (needs cargo, python3.11, gcc)
 	cd bench/peers && go run . $(if $(DEEPTAPE_CAPTURES),-captures '$(abspath $(DEEPTAPE_CAPTURES))')

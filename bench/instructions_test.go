@@ -83,7 +83,7 @@ func countsDriver(t *testing.T, tags string) string {
 }
 
 // countedInstructions of a stage drown what the runtime does beside.
-const countedInstructions = 2.5e8
+const countedInstructions = 1.5e8
 
 // count returns the instructions per unit of the budget, and that in words.
 func count(t *testing.T, driver string, budget Instructions) (perUnit float64, what string) {

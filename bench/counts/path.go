@@ -103,13 +103,15 @@ func feedRound(records [][]byte) (func() uint64, error) {
 		return sum
 	}
 	step(inputs[0])
-	return func() uint64 {
+	round := func() uint64 {
 		var sum uint64
 		for _, in := range inputs[1:] {
 			sum += step(in)
 		}
 		return sum + step(event.Input{InputHead: event.InputHead{Kind: event.InputClose}})
-	}, nil
+	}
+	round() // books and buffers grow
+	return round, nil
 }
 
 // ringRound: a record goes in and comes out; sixteen in a row, as a burst does.
