@@ -109,3 +109,18 @@ func TestFullConnection(t *testing.T) {
 		}
 	}
 }
+
+// One request for instruments is enough, but at OKX, which lists one type at a time.
+func TestGroups(t *testing.T) {
+	symbols := []string{"BTC-USDT", "BTC-USDT-SWAP", "ETH-USDT", "BTC-USD-261225", "ETH-USDT-SWAP"}
+	for _, name := range Names() {
+		v, _ := ByName(name)
+		want := "[[BTC-USDT BTC-USDT-SWAP ETH-USDT BTC-USD-261225 ETH-USDT-SWAP]]"
+		if name == "okx" {
+			want = "[[BTC-USDT ETH-USDT] [BTC-USDT-SWAP ETH-USDT-SWAP] [BTC-USD-261225]]"
+		}
+		if got := fmt.Sprint(Groups(v, symbols)); got != want {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}

@@ -151,7 +151,7 @@ func (okx) Checksum(bids, asks []book.Level, pxScale, qtyScale int8, scratch []b
 func (okx) SnapshotRequest(string, int) Request { return Request{} }
 
 // InstrumentsRequest asks for the type of the first symbol: the venue lists one at a
-// time. Symbols of other types are left to their messages.
+// time, see Groups.
 func (okx) InstrumentsRequest(symbols []string) Request {
 	return Request{Path: "/api/v5/public/instruments?instType=" + okxType(symbols[0]), Weight: 1}
 }

@@ -214,6 +214,26 @@ var registry = map[string]Venue{}
 
 func register(v Venue) { registry[v.Rules().Name] = v }
 
+// Groups splits symbols into those that one InstrumentsRequest may name: OKX lists one
+// type of instrument at a time.
+func Groups(v Venue, symbols []string) [][]string {
+	if _, ok := v.(okx); !ok {
+		return [][]string{symbols}
+	}
+	var groups [][]string
+	place := map[string]int{}
+	for _, s := range symbols {
+		i, ok := place[okxType(s)]
+		if !ok {
+			i = len(groups)
+			place[okxType(s)] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], s)
+	}
+	return groups
+}
+
 // ByName returns a venue, or an error with the nearest right name.
 func ByName(name string) (Venue, error) {
 	if v, ok := registry[strings.ToLower(name)]; ok {

@@ -286,32 +286,37 @@ func (a *Agent) instruments(ctx context.Context, venue venues.Venue, vc config.V
 	rules := venue.Rules()
 	ctx, cancel := a.machine.Sched.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	known := map[string]event.Instrument{}
-	request := venue.InstrumentsRequest(vc.Symbols)
-	budgets.Weight.TryTake(a.clock.NowNs(), request.Weight)
-	got, err := rest.Get(ctx, vc.RestURL+request.Path)
-	budgets.Answered(a.clock.NowNs(), got)
-	if err == nil && got.Status != 200 {
-		err = fmt.Errorf("status %d: %.200s", got.Status, got.Body)
-	}
-	if err == nil {
-		var insts []event.Instrument
-		var told int
-		insts, told, err = venue.Instruments(got.Body, vc.Symbols)
-		for _, inst := range insts {
-			known[inst.Symbol] = inst
+	known, unknown := map[string]event.Instrument{}, map[string]bool{}
+	for _, symbols := range venues.Groups(venue, vc.Symbols) {
+		request := venue.InstrumentsRequest(symbols)
+		budgets.Weight.TryTake(a.clock.NowNs(), request.Weight)
+		got, err := rest.Get(ctx, vc.RestURL+request.Path)
+		budgets.Answered(a.clock.NowNs(), got)
+		if err == nil && got.Status != 200 {
+			err = fmt.Errorf("status %d: %.200s", got.Status, got.Body)
 		}
-		budgets.Weight.SetLimit(told)
-	}
-	if err != nil {
-		a.log.Warn("no instrument metadata; scales come from the messages", "venue", rules.Name, "err", err)
+		if err == nil {
+			var insts []event.Instrument
+			var told int
+			insts, told, err = venue.Instruments(got.Body, symbols)
+			for _, inst := range insts {
+				known[inst.Symbol] = inst
+			}
+			budgets.Weight.SetLimit(told)
+		}
+		if err != nil {
+			a.log.Warn("no instrument metadata; scales come from the messages", "venue", rules.Name, "symbols", len(symbols), "err", err)
+			for _, s := range symbols {
+				unknown[s] = true
+			}
+		}
 	}
 	var insts []event.Instrument
 	for _, s := range vc.Symbols {
 		inst, ok := known[s]
 		if !ok {
 			inst = event.Instrument{Venue: rules.Name, Symbol: s, Market: rules.Market, Source: "messages"}
-			if err == nil {
+			if !unknown[s] {
 				a.log.Warn("the venue does not list this symbol; it is subscribed all the same", "venue", rules.Name, "symbol", s)
 			}
 		}

@@ -18,7 +18,7 @@ const (
 )
 
 // judge holds a delta of a live book against the book's last id.
-func (m *Machine) judge(inst *instrument, msg *venues.Message) verdict {
+func (m *Machine) judge(inst *instrument, line uint8, msg *venues.Message) verdict {
 	// An id that goes back is no repetition unless some other line, or a frame that
 	// has waited, explains it: a connection keeps its order, so it would be a venue
 	// that has begun anew.
@@ -38,6 +38,8 @@ func (m *Machine) judge(inst *instrument, msg *venues.Message) verdict {
 		case inst.canaries[checkChain].Off:
 		case msg.SeqPrev == inst.seq && (msg.Seq != msg.SeqPrev || msg.Lo == msg.Hi):
 		case msg.Seq == inst.seq && msg.SeqPrev != msg.Seq, msg.Seq < inst.seq && late:
+			return known
+		case inst.beforeReset(line, msg, m.now):
 			return known
 		case msg.SeqPrev > inst.seq:
 			return jumps
@@ -62,6 +64,13 @@ func (m *Machine) judge(inst *instrument, msg *venues.Message) verdict {
 		msg.Seq = inst.seq + 1
 	}
 	return follows
+}
+
+// beforeReset says that a message is a copy from before the ids went back, or of that: its
+// line has not got there yet. After holdNs it would have, and what jumps is a jump.
+func (inst *instrument) beforeReset(line uint8, msg *venues.Message, now int64) bool {
+	b := &inst.inband
+	return b.ResetTs != 0 && line != b.ResetLine && now-b.ResetTs < holdNs && msg.SeqPrev <= b.ResetFrom && msg.Seq <= b.ResetFrom
 }
 
 // firstID is the first id that a message brings, so that it follows on the one before.

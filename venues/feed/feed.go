@@ -21,6 +21,20 @@
 // What proves a book is data (venues.Rules.Continuity) and is judged in one place,
 // chain.go. Two connections may carry the same instruments, lines 0 and 1: see lines.go.
 //
+// The way of a frame, by file:
+//
+//	feed.go      Step: an input by its kind, and what ends or starts everything
+//	frame.go     decode, then message after message; the frame gets one outcome
+//	lines.go     which of two lines is believed; held.go: what waits for the other
+//	chain.go     do its ids follow?  canary.go: is the book right after it, and which
+//	             check means nothing any more
+//	sync.go      a book from a fetched snapshot; inband.go: from one in the stream
+//	trades.go    trades and quotes
+//	probe.go     is a silent book dead?  audit.go: is a live one still the venue's?
+//	rows.go      rows; depth.go: those of book_depth; coverage.go: what they prove
+//	command.go   what was asked for, sent, answered, refused, held back
+//	keyframe.go  all of the state, written and read; derive.go: the same from a file
+//
 // A book that its venue cuts to the subscribed depth (venues.Rules.Truncate) is cut
 // here after each message, and what falls out gets no row: the rows are the venue's
 // levels and nothing else. A reader of the rows has to cut as well, after each

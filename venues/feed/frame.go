@@ -186,7 +186,7 @@ func (m *Machine) delta(in *event.Input, msg *venues.Message) ledger.Outcome {
 	if inst.state != bookLive {
 		return m.reject(ledger.OutOfSync)
 	}
-	switch m.judge(inst, msg) {
+	switch m.judge(inst, in.Line, msg) {
 	case known:
 		// The snapshot itself has no copy: what it holds already came too early for it.
 		if msg.Seq == inst.seq && inst.inband.Applied > 1 || m.paired {
@@ -203,7 +203,7 @@ func (m *Machine) delta(in *event.Input, msg *venues.Message) ledger.Outcome {
 		m.failed(inst, checkChain, event.CauseSequence)
 		return m.reject(ledger.OutOfSync)
 	}
-	if !m.applyDelta(inst, msg) {
+	if !m.applyDelta(inst, in.Line, msg) {
 		return m.reject(ledger.Checksum)
 	}
 	inst.audit.keep(in, msg, m.bufferBytes)
@@ -211,7 +211,7 @@ func (m *Machine) delta(in *event.Input, msg *venues.Message) ledger.Outcome {
 }
 
 // applyDelta changes the book, and writes that, if the book is then what it should be.
-func (m *Machine) applyDelta(inst *instrument, msg *venues.Message) bool {
+func (m *Machine) applyDelta(inst *instrument, line uint8, msg *venues.Message) bool {
 	bids := 0
 	if inst.keyframeOwed { // the book as it was, to be written if this message proves it
 		bids = m.collect(inst)
@@ -232,6 +232,9 @@ func (m *Machine) applyDelta(inst *instrument, msg *venues.Message) bool {
 	inst.seq = msg.Seq
 	inst.lastMessageTs, inst.lastEventTs = m.now, msg.TsEvent
 	inst.inband.Applied++
+	if msg.SeqPrev != event.Null && msg.Seq < msg.SeqPrev {
+		inst.inband.ResetFrom, inst.inband.ResetTs, inst.inband.ResetLine = msg.SeqPrev, m.now, line
+	}
 	inst.stats.BookMessages++
 	m.putBook(inst, msg, levels, 0)
 	m.putTop(inst, msg.TsEvent, false)

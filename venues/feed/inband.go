@@ -35,7 +35,11 @@ type inband struct {
 	Expected  int            `json:"expected"` // snapshots that are still to come, asked for
 	Joined    [numLines]bool `json:"joined"`
 	CrossedAt uint64         `json:"crossed_at"` // input since which the book is crossed, 0 if it is not
-	Refused   string         `json:"refused,omitempty"`
+	// The last time that ids went back: from which one, when, and which line brought it.
+	ResetFrom int64  `json:"reset_from"`
+	ResetTs   int64  `json:"reset_ts"`
+	ResetLine uint8  `json:"reset_line"`
+	Refused   string `json:"refused,omitempty"`
 }
 
 // joined says that a line has brought a snapshot since it was last subscribed: its

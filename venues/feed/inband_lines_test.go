@@ -113,6 +113,45 @@ func TestRestartOnTwoLines(t *testing.T) {
 	k.finish()
 }
 
+// Ids that go back do so on both lines. What the slower one still brings from before is a
+// copy, and no jump over ids that nobody will bring.
+func TestResetOnTwoLines(t *testing.T) {
+	for _, ended := range []bool{false, true} {
+		k := twoLineMarket(t, "okx")
+		k.via(0, k.update(0))
+		var old []string
+		for range 3 {
+			old = append(old, k.update(0))
+		}
+		for _, f := range old {
+			k.via(0, f)
+		}
+		before := k.seq[0]
+		k.seq[0] = 3
+		reset := strings.Replace(k.update(0), `"prevSeqId":3`, fmt.Sprintf(`"prevSeqId":%d`, before), 1)
+		k.truth[reset] = bookText(k.books[0], -1)
+		k.via(0, reset)
+		next := k.update(0)
+		k.via(0, next)
+		if ended { // before the other has got there
+			k.line = 0
+			k.close()
+		}
+		for _, f := range append(old, reset, next) {
+			k.via(1, f)
+		}
+		k.via(1, k.update(0))
+		if k.m.holding != 0 {
+			t.Errorf("%d frames wait", k.m.holding)
+		}
+		k.line = 1
+		k.ticksOf(5)
+		k.via(1, k.update(0))
+		k.wantCover(0, event.StreamBook, "gap start", "verified chain")
+		k.finish()
+	}
+}
+
 func (k *market) ticksOf(n int) {
 	for range n {
 		k.second()
