@@ -137,15 +137,20 @@ type recorded struct {
 	catchUps     int64
 }
 
-// startAgent records what a venue sends into a new journal and empty tables.
-func (r *rig) startAgent(ctx context.Context, addrs venueAddrs, w what) (agent *child, conf, url, journal string, err error) {
-	r.runs++
+// empty takes the rows of an earlier run out of the database.
+func (r *rig) empty(ctx context.Context) error {
 	for _, table := range []string{"book_delta", "book_top", "quotes", "trades", "book_depth", "coverage", "instruments", "capture_stats"} {
 		var missing *qdb.SQLError
 		if err := r.db.Exec(ctx, "TRUNCATE TABLE "+table); err != nil && !errors.As(err, &missing) {
-			return nil, "", "", "", err
+			return err
 		}
 	}
+	return nil
+}
+
+// startAgent records what a venue sends into a new journal.
+func (r *rig) startAgent(ctx context.Context, addrs venueAddrs, w what) (agent *child, conf, url, journal string, err error) {
+	r.runs++
 	conf = filepath.Join(r.dir, fmt.Sprintf("agent%d.yaml", r.runs))
 	journal = filepath.Join(r.dir, fmt.Sprintf("journal%d", r.runs))
 	text := fmt.Sprintf("questdb: %q\njournal: {dir: %q}\nlisten: 127.0.0.1:0\n%svenues:\n  binance: {symbols: [%s], ws_url: %q, rest_url: %q}\n",
@@ -179,6 +184,9 @@ func (r *rig) record(ctx context.Context, w what) (got *recorded, err error) {
 
 func (r *rig) recordOnce(ctx context.Context, w what) (got *recorded, err error) {
 	got = &recorded{r: r}
+	if err := r.empty(ctx); err != nil {
+		return nil, err
+	}
 	j := r.newJob()
 	var addrs venueAddrs
 	venue, err := r.role("venue", j, &addrs)

@@ -75,7 +75,7 @@ func (r *rig) close() {
 // What a run takes before its start: processes, connections, 150 snapshots. Where that
 // is not enough the run is begun again with more.
 const (
-	leadNs      = 2_000_000_000
+	leadNs      = 2_000_000_000 // at least; a third of the warm-up, if that is more
 	leastWarmNs = 6_000_000_000
 	mostWarmNs  = 50_000_000_000
 )
@@ -89,7 +89,7 @@ func (r *rig) warmFor(ns int64) {
 
 // newJob is a schedule that begins soon.
 func (r *rig) newJob() job {
-	start := time.Now().UnixNano() + leadNs + r.warmNs
+	start := time.Now().UnixNano() + max(leadNs, r.warmNs/3) + r.warmNs
 	return job{Profile: r.profile.Name, Seed: r.opt.seed, StartNs: start - start%1e9, WarmNs: r.warmNs, ForNs: int64(r.opt.length)}
 }
 

@@ -18,10 +18,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestRigShort is the gate of the whole path: at calm and at peak, for ten seconds
+// TestRigShort is the gate of the whole path: at calm and at peak, for five seconds
 // each, no frame is dropped, there is no gap, the ledger balances, every row is in
 // QuestDB and verified, and the median of schedule to published is at most twice the
-// bare reader's, unless a rerun disagrees. Some 80 s.
+// bare reader's, unless a rerun disagrees. Some 70 s.
 func TestRigShort(t *testing.T) {
 	if os.Getenv("DEEPTAPE_GATES") == "" {
 		t.Skip("a gate: make gates")
@@ -33,7 +33,7 @@ func TestRigShort(t *testing.T) {
 	for _, profile := range []string{"calm", "peak"} {
 		t.Run(profile, func(t *testing.T) {
 			var out bytes.Buffer
-			err := run(context.Background(), options{deeptape: deeptape, profile: profile, length: 10 * time.Second, seed: 1, out: &out})
+			err := run(context.Background(), options{deeptape: deeptape, profile: profile, length: 5 * time.Second, seed: 1, out: &out})
 			t.Logf("\n%s", out.String())
 			if err != nil {
 				t.Error(err)

@@ -91,6 +91,7 @@ type Agent struct {
 	pastRuns  *past
 	ackedMu   sync.Mutex // of the file of acknowledged positions
 	anchors   anchors
+	packed    packing
 	// Of capture_stats, and of its task alone: audits of each book that have been told.
 	auditsTold map[instrumentKey]uint64
 	// Of the watchdog: see watchProgress.
@@ -382,6 +383,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		watching.Go("watch for a second agent", func() { a.watchForSecond(deliverCtx, func(err error) { cancelFeeds(err) }) })
 	}
 	watching.Go("limit the journal", func() { a.keepWithinLimits(deliverCtx) })
+	watching.Go("pack the journal", func() { a.packJournal(deliverCtx) })
 	watching.Go("watch progress", func() { a.watchProgress(deliverCtx) })
 	var stopped atomic.Int64
 	keep := sched.AfterFunc(feeds, func() { stopped.Store(a.clock.NowNs()); a.journaler.stopping.Store(true) })

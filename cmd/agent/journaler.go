@@ -43,6 +43,7 @@ type journaler struct {
 	again   bool  // another segment has begun meanwhile: another round follows
 
 	removeBefore atomic.Uint64          // segments before this may go
+	adopt        atomic.Uint64          // a segment that has been packed; 0: none
 	full         atomic.Pointer[string] // why the journal must not grow
 	stopping     atomic.Bool            // what is on its way is written all the same
 	trouble      atomic.Pointer[string] // why nothing can be written at present
@@ -143,6 +144,12 @@ func (j *journaler) turns(now int64) {
 				j.again, j.turnNs, j.asked = false, now, 0
 			}
 		}
+	}
+	if number := j.adopt.Load(); number != 0 {
+		if err := j.w.Adopt(number); err != nil {
+			j.log.Warn("a packed journal segment stays as it was", "err", err)
+		}
+		j.adopt.Store(0)
 	}
 	if before := j.removeBefore.Swap(0); before != 0 {
 		n, err := j.w.RemoveBefore(before)

@@ -63,6 +63,8 @@ func (a *Agent) metrics() *metrics.Set {
 		gauge(fmt.Sprintf(`deeptape_troubles{part=%q}`, part), func() float64 { return float64(a.countTroubles(part)) })
 	}
 	gauge("deeptape_journal_bytes_total", func() float64 { return float64(a.journaler.bytes.Load()) })
+	gauge("deeptape_journal_packed_segments_total", func() float64 { return float64(a.packed.segments.Load()) })
+	gauge("deeptape_journal_packed_saved_bytes_total", func() float64 { return float64(a.packed.savedBytes.Load()) })
 	gauge("deeptape_journal_records_total", func() float64 { return float64(a.journaler.records.Load()) })
 	for k, stage := range stages {
 		for _, q := range []float64{0.5, 0.99, 0.999} {

@@ -24,7 +24,11 @@ func (h *history) run(fsys *testFS, calls int) error {
 		return err
 	}
 	for range calls {
-		switch p := h.m.rng.IntN(20); {
+		switch p := h.m.rng.IntN(22); {
+		case p >= 20:
+			if number := 1 + h.m.rng.Uint64N(w.segment); number < w.segment {
+				err = packAndAdopt(fsys, w, number)
+			}
 		case p < 12:
 			rec := h.m.record([]int{40, 40, 40, 3000, 3000, 70000}[h.m.rng.IntN(6)])
 			before := w.stats.Records
@@ -173,6 +177,9 @@ func TestErrorsLoseNothing(t *testing.T) {
 			}
 			if m.rng.IntN(5) == 0 {
 				_ = w.Sync()
+			}
+			if number := 1 + m.rng.Uint64N(w.segment); number < w.segment {
+				_ = packAndAdopt(fsys, w, number)
 			}
 			if m.rng.IntN(5) == 0 {
 				more, damage := readAll(t, r)

@@ -8,7 +8,7 @@
 //	000000000001.dtj     segments, numbered from 1
 //	000000000002.dtj
 //	000000000001.dtj.damaged   an original that Fsck has replaced
-//	000000000001.dtj.tmp       a repair that did not finish; may be removed
+//	000000000001.dtj.tmp       a repair or packing that did not finish; may be removed
 //
 // A segment is a header and then blocks, all little-endian:
 //
@@ -16,7 +16,7 @@
 //	        4  u32  format version               4  u32  stored: bytes of payload
 //	        8  u64  segment number               8  u32  raw: payload unpacked
 //	       16  i64  ts of its first record      12  u32  records
-//	       24  u64  previous segment, 0: none   16  u8   codec 0 raw, 1 s2, 2 hole
+//	       24  u64  previous segment, 0: none   16  u8   codec 0 raw, 1 s2, 2 hole, 3 zstd
 //	       32  u32  blocks in the previous one  17  u8   flags, 0; then u16 0
 //	       36  u32  n, feeds; 1<<31: unknown    20  u32  number within the segment
 //	       40  n x  {u16 feed, u16 0, u32 0,    24  u64  segment number
@@ -70,6 +70,10 @@
 //
 // A segment's header fails to be written: the file is removed, or its number is
 // skipped.
+//
+// kill -9 or power loss while a complete segment is packed (Pack, Writer.Adopt): the
+// new file is durable, and has been read back, before it takes the old one's name; so
+// one of the two is there, whole. What was not finished, Open removes.
 //
 // Damage within a segment: the reader searches for the next whole block, says
 // once what was lost, and goes on. Fsck with repair puts a hole in the place of

@@ -17,6 +17,7 @@ const (
 	codecRaw  = 0
 	codecS2   = 1
 	codecHole = 2 // no records: stands where Fsck has taken damage out
+	codecZstd = 3 // by Pack
 
 	blockHeadSize   = 48
 	segmentFixSize  = 40 // header before its table
@@ -175,7 +176,7 @@ func parseBlockHead(b []byte) (h blockHead, ok bool) {
 	switch h.codec {
 	case codecRaw:
 		ok = h.stored == h.raw && h.records > 0
-	case codecS2:
+	case codecS2, codecZstd:
 		ok = h.records > 0
 	case codecHole:
 		ok = h.stored == holeSize && h.raw == 0 && h.records == 0

@@ -63,6 +63,11 @@ func FuzzSegment(f *testing.F) {
 	data := func(n uint64) []byte { return bytes.Clone(fsys.names[segmentName("j", n)].data) }
 	middle := data(2)
 	f.Add(middle, false, true)
+	if _, _, err := Pack(fsys, "j", 2, noRest); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(bytes.Clone(fsys.names[segmentName("j", 2)+tmpExt].data), true, false)
+	delete(fsys.names, segmentName("j", 2)+tmpExt)
 	f.Add(middle[:len(middle)-3], true, false)
 	f.Add(append(middle[:200:200], middle[100:]...), true, true)
 	f.Add([]byte{}, false, false)

@@ -103,7 +103,11 @@ func Open(fsys FS, dir string, opt Options) (*Writer, Recovery, error) {
 		fs: fsys, dir: dir, opt: opt, lock: lock, ends: newEnds(),
 		raw: make([]byte, 0, blockBytes),
 	}
-	rec, err := w.recover()
+	err = removeUnfinished(fsys, dir)
+	var rec Recovery
+	if err == nil {
+		rec, err = w.recover()
+	}
 	if err != nil {
 		return nil, Recovery{}, errors.Join(err, lock.Close())
 	}

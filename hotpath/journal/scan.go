@@ -259,6 +259,15 @@ func (s *scan) unpack(h blockHead, p []byte) bool {
 			return false
 		}
 		s.raw = raw
+	case codecZstd:
+		if !credible(int(h.raw), len(p)) {
+			return false
+		}
+		s.unpacked = grow(s.unpacked, int(h.raw))
+		if !unzstd(s.unpacked, p) {
+			return false
+		}
+		s.raw = s.unpacked
 	default:
 		s.raw = p
 	}

@@ -73,13 +73,16 @@ func (t *testFS) afterKill() *testFS {
 }
 
 // afterPowerLoss is what the next process finds after a power loss: names that
-// SyncDir has not confirmed may be gone, and of the bytes behind the last Sync
+// SyncDir has not confirmed may be gone, or stand for what they stood for before, and of the bytes behind the last Sync
 // any prefix may be there, with sectors of zeros in it.
 func (t *testFS) afterPowerLoss() *testFS {
 	n := newTestFS(t.rng)
 	for name, f := range t.names {
-		if t.disk[name] != f && t.rng.IntN(2) == 0 {
-			continue
+		if old := t.disk[name]; old != f && t.rng.IntN(2) == 0 {
+			if old == nil {
+				continue
+			}
+			f = old // another file has taken its name since
 		}
 		data := append([]byte(nil), f.synced...)
 		if len(f.data) > len(data) {

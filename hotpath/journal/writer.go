@@ -106,7 +106,7 @@ func (w *Writer) Flush() error {
 	w.out = w.out[:cap(w.out)]
 	first, _, _ := event.GetInput(w.raw)
 	h := blockHead{raw: uint32(len(w.raw)), records: w.records, codec: codecS2, ts: first.Ts}
-	p := s2.Encode(w.out[n:], w.raw)
+	p := s2.EncodeBetter(w.out[n:], w.raw)
 	if len(p) >= len(w.raw) {
 		h.codec = codecRaw
 		p = w.out[n : n+copy(w.out[n:], w.raw)]
