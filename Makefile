@@ -5,7 +5,7 @@
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.7.0 -checks all,-ST1003,-ST1000
 GATE = go test -count=1 $(TESTFLAGS)
 
-.PHONY: help build demo capture test race soak sim rig bench bench-compare gates peers fmt lint ci clean
+.PHONY: help build demo capture test race soak sim fuzz rig bench bench-compare gates peers fmt lint ci clean
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -ts '|' 2>/dev/null || sed -n 's/^\([a-z-]*\):.*## /  make \1: /p' $(MAKEFILE_LIST)
 
@@ -33,6 +33,10 @@ sim: ## the whole agent on a simulated machine, in virtual time: SEED=n shows on
 
 rig: build ## simulator, agent and QuestDB as processes; PROFILE=calm|peak|flood FOR=60s, COST=5 compares with QuestDB's ceiling
 	go run ./bench/rig -profile $(or $(PROFILE),$(if $(COST),flood,calm)) -for $(or $(FOR),60s) $(if $(COST),-cost $(COST))
+
+fuzz: ## the scanners against fastjson, any bytes; FUZZTIME=1m for each of six targets
+	go test -run '^$$' -fuzz '^FuzzDecimal$$' -fuzztime $(or $(FUZZTIME),1m) ./hotpath/scan
+	for venue in Binance OKX Bybit Kraken Coinbase; do go test -run '^$$' -fuzz "^FuzzScan$$venue\$$" -fuzztime $(or $(FUZZTIME),1m) ./venues || exit 1; done
 
 bench: ## benchmarks, with allocations; BENCH=regexp picks some
 	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem ./...

@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -17,6 +18,7 @@ import (
 	"testing"
 
 	"deeptape/hotpath/event"
+	"deeptape/venues/feed"
 )
 
 // gates says whether this is `make gates`, where what is missing is a failure.
@@ -145,6 +147,16 @@ func (c *corpus) add(rec []byte, levels int) {
 	c.levels += levels
 }
 
+// config is what the stage decode has to know; it is no message.
+func (c *corpus) config(venue string, insts []event.Instrument) {
+	b, err := json.Marshal(feed.Config{Venue: venue, Instruments: insts})
+	if err != nil {
+		panic(err)
+	}
+	c.add(b, 0)
+	c.messages--
+}
+
 // makeCorpus: "made" is from this package's tests, "VENUE recorded" from that venue's
 // first recording with a book, "VENUE recorded STREAM" its frames of one stream.
 func makeCorpus(t *testing.T, stage, name string) (*corpus, error) {
@@ -168,11 +180,18 @@ func makeCorpus(t *testing.T, stage, name string) (*corpus, error) {
 	last := min(len(r.inputs), 20_000) // more take longer, under valgrind, and tell the same
 	switch stage {
 	case "decode", "wire":
+		if stage == "decode" {
+			c.config(r.venue, r.insts)
+		}
 		n := 0
 		for _, frame := range r.frames[:min(len(r.frames), last)] {
 			if bytes.Contains(frame, []byte(strings.TrimSpace(rest))) && n < 3000 {
 				n++
-				c.add(frame, bytes.Count(frame, []byte(`["`))) // a level opens a bracket and a quote
+				levels := 0 // a level opens a bracket and a quote, or names its price
+				for _, mark := range []string{`["`, `"price":`, `"price_level":`} {
+					levels += bytes.Count(frame, []byte(mark))
+				}
+				c.add(frame, levels)
 			}
 		}
 	case "feed", "journal":
@@ -227,6 +246,7 @@ func bookRow(m *bookMessage) []byte {
 func madeFrames() *corpus {
 	r := rand.New(rand.NewPCG(3, 4))
 	c := &corpus{}
+	c.config("binance", []event.Instrument{{Venue: "binance", Symbol: "BTCUSDT", PxScale: 2, QtyScale: 8}})
 	side := func(b []byte, n int) []byte {
 		for i := range n {
 			if i > 0 {

@@ -8,6 +8,11 @@ import (
 
 // ratioMeasures are the measurements of RatioBudgets: each is one whole comparison.
 var ratioMeasures = map[string]func(t *testing.T) float64{
+	"decode/binance":      func(t *testing.T) float64 { return ratioDecode(t, "binance") },
+	"decode/okx":          func(t *testing.T) float64 { return ratioDecode(t, "okx") },
+	"decode/bybit_linear": func(t *testing.T) float64 { return ratioDecode(t, "bybit_linear") },
+	"decode/kraken":       func(t *testing.T) float64 { return ratioDecode(t, "kraken") },
+	"decode/coinbase":     func(t *testing.T) float64 { return ratioDecode(t, "coinbase") },
 	"book/recordings":     ratioBookRecordings,
 	"book/peak":           ratioBookPeak,
 	"frames/gobwas-bufio": ratioFrames,

@@ -177,11 +177,13 @@ func (bybit) NewDecoder(insts []event.Instrument) Decoder {
 		d.bySymbol[inst.Symbol] = i
 		d.scales[i] = scales{inst.PxScale, inst.QtyScale}
 	}
+	d.names = newNames(d.bySymbol)
 	return d
 }
 
 type bybitDecoder struct {
 	scanned
+	names    names
 	parser   parser
 	bySymbol map[string]int
 	scales   []scales
@@ -198,6 +200,15 @@ func (d *bybitDecoder) DecodeSnapshot(_ int, _ []byte, b *Batch) ledger.Reason {
 
 // Decode reads a push {"topic":…,"data":…}, or the answer to a command.
 func (d *bybitDecoder) Decode(frame []byte, b *Batch) ledger.Reason {
+	if d.scan(frame, b) {
+		d.parser.forget()
+		return ledger.Accepted
+	}
+	return d.handedOver(d.parse(frame, b), b)
+}
+
+// parse is Decode without the scanner.
+func (d *bybitDecoder) parse(frame []byte, b *Batch) ledger.Reason {
 	b.Reset()
 	v, reason := d.parser.object(frame)
 	if reason != ledger.Accepted {

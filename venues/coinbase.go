@@ -200,11 +200,15 @@ func (coinbase) NewDecoder(insts []event.Instrument) Decoder {
 			}
 		}
 	}
+	d.names = newNames(d.byProduct)
 	return d
 }
 
 type coinbaseDecoder struct {
 	scanned
+	names     names
+	minute    minute
+	text      []byte // what messages borrow
 	parser    parser
 	byProduct map[string]int
 	scales    []scales
@@ -225,6 +229,15 @@ func (d *coinbaseDecoder) DecodeSnapshot(_ int, _ []byte, b *Batch) ledger.Reaso
 
 // Decode reads a numbered frame of a channel, or an error.
 func (d *coinbaseDecoder) Decode(frame []byte, b *Batch) ledger.Reason {
+	if d.scan(frame, b) {
+		d.parser.forget()
+		return ledger.Accepted
+	}
+	return d.handedOver(d.parse(frame, b), b)
+}
+
+// parse is Decode without the scanner.
+func (d *coinbaseDecoder) parse(frame []byte, b *Batch) ledger.Reason {
 	b.Reset()
 	d.levels = d.levels[:0]
 	if len(frame) > coinbaseLargeBytes {

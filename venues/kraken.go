@@ -223,11 +223,14 @@ func (kraken) NewDecoder(insts []event.Instrument) Decoder {
 		d.bySymbol[inst.Symbol] = i
 		d.scales[i] = scales{inst.PxScale, inst.QtyScale}
 	}
+	d.names = newNames(d.bySymbol)
 	return d
 }
 
 type krakenDecoder struct {
 	scanned
+	names    names
+	minute   minute
 	parser   parser
 	bySymbol map[string]int
 	scales   []scales
@@ -245,6 +248,15 @@ func (d *krakenDecoder) DecodeSnapshot(_ int, _ []byte, b *Batch) ledger.Reason 
 
 // Decode reads a frame of a channel, or the answer to a command.
 func (d *krakenDecoder) Decode(frame []byte, b *Batch) ledger.Reason {
+	if d.scan(frame, b) {
+		d.parser.forget()
+		return ledger.Accepted
+	}
+	return d.handedOver(d.parse(frame, b), b)
+}
+
+// parse is Decode without the scanner.
+func (d *krakenDecoder) parse(frame []byte, b *Batch) ledger.Reason {
 	b.Reset()
 	d.text = d.text[:0]
 	v, reason := d.parser.object(frame)

@@ -201,14 +201,18 @@ func (okx) NewDecoder(insts []event.Instrument) Decoder {
 		d.bySymbol[inst.Symbol] = i
 		d.scales[i] = scales{inst.PxScale, inst.QtyScale}
 	}
+	d.names = newNames(d.bySymbol)
 	return d
 }
 
 type okxDecoder struct {
 	scanned
+	names    names
 	parser   parser
 	bySymbol map[string]int
 	scales   []scales
+	asks     []event.Level // of a message: they come before the bids
+	text     []byte        // what messages borrow
 }
 
 func (d *okxDecoder) SetScale(inst int, px, qty int8) { d.scales[inst] = scales{px, qty} }
@@ -221,6 +225,15 @@ func (d *okxDecoder) DecodeSnapshot(_ int, _ []byte, b *Batch) ledger.Reason {
 
 // Decode reads a push {"arg":…,"data":[…]}, an event, or the text pong.
 func (d *okxDecoder) Decode(frame []byte, b *Batch) ledger.Reason {
+	if d.scan(frame, b) {
+		d.parser.forget()
+		return ledger.Accepted
+	}
+	return d.handedOver(d.parse(frame, b), b)
+}
+
+// parse is Decode without the scanner.
+func (d *okxDecoder) parse(frame []byte, b *Batch) ledger.Reason {
 	b.Reset()
 	if string(frame) == "pong" {
 		b.Messages = append(b.Messages, Message{Kind: KindControl, Inst: -1, TsEvent: event.Null})

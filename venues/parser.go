@@ -27,17 +27,18 @@ const (
 // parser is a fastjson parser whose memory stays bounded.
 type parser struct {
 	json fastjson.Parser
-	long bool // the last message was a long one
+	long bool // the last message had more values than a short one can have
 }
 
 // object parses a message that must be a JSON object. It is valid until the next call.
 func (p *parser) object(text []byte) (*fastjson.Value, ledger.Reason) {
 	p.forget()
 	if len(text) > longMessageBytes {
-		if oversized(text) {
+		n := values(text)
+		if n > mostValues {
 			return nil, ledger.Oversized
 		}
-		p.long = true
+		p.long = n > longMessageBytes/2 // more than a short message can have
 	}
 	v, err := p.json.ParseBytes(text)
 	if err != nil || v.Type() != fastjson.TypeObject {

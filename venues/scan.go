@@ -17,6 +17,13 @@ type scanned struct{ declined uint64 }
 
 func (s *scanned) Declined() uint64 { return s.declined }
 
+// parseSnapshot is for the venues whose snapshots come in the stream: none is ever
+// asked for.
+func (s *scanned) parseSnapshot(_ int, _ []byte, b *Batch) ledger.Reason {
+	b.Reset()
+	return ledger.UnknownShape
+}
+
 // handedOver counts a frame that fastjson has read, if it held what the scanner is
 // for, and passes the reason on.
 func (s *scanned) handedOver(reason ledger.Reason, b *Batch) ledger.Reason {
@@ -28,6 +35,25 @@ func (s *scanned) handedOver(reason ledger.Reason, b *Batch) ledger.Reason {
 		}
 	}
 	return reason
+}
+
+// Unscanned returns a decoder that reads as d does, but without a scanner: what the
+// scanner is measured against. The two share their state; use one at a time.
+func Unscanned(d Decoder) Decoder { return unscanned{d.(parsing)} }
+
+// parsing is a decoder that can do without its scanner.
+type parsing interface {
+	Decoder
+	parse(frame []byte, b *Batch) ledger.Reason
+	parseSnapshot(inst int, body []byte, b *Batch) ledger.Reason
+}
+
+type unscanned struct{ parsing }
+
+func (u unscanned) Decode(frame []byte, b *Batch) ledger.Reason { return u.parse(frame, b) }
+
+func (u unscanned) DecodeSnapshot(inst int, body []byte, b *Batch) ledger.Reason {
+	return u.parseSnapshot(inst, body, b)
 }
 
 // names finds an instrument by what the venue calls it. Most often it is the one of
@@ -79,4 +105,46 @@ func (b *Batch) message(kind Kind, inst int, sc scales) *Message {
 		PxScale: sc.px, QtyScale: sc.qty,
 	})
 	return &b.Messages[len(b.Messages)-1]
+}
+
+// minute reads times in RFC 3339. Most are of the minute of the one before, and then
+// only seconds and fraction are read.
+type minute struct {
+	text [len("2006-01-02T15:04:")]byte
+	ns   int64 // when it began; 0: there was none yet
+}
+
+// time reads the rest of a text that is a time, its closing quote too. What it accepts
+// is what rfc3339 accepts.
+func (m *minute) time(b []byte, i int) (ns int64, next int) {
+	const seconds, point = len(m.text), len(m.text) + len("05")
+	if m.ns != 0 && uint(i) < uint(len(b)) && len(b)-i > point+2 && string(b[i:i+seconds]) == string(m.text[:]) {
+		t := b[i : i+point+1]
+		ten, one := t[seconds]-'0', t[seconds+1]-'0'
+		next = i + point
+		if t[point] == '.' {
+			ns, next = scan.Nanos(b, next+1)
+		}
+		if next = scan.Literal(b, next, `Z"`); next < 0 || ten > 5 || one > 9 {
+			return 0, scan.Declined
+		}
+		return m.ns + int64(ten*10+one)*1e9 + ns, next
+	}
+	end := scan.Text(b, i)
+	if end < 0 {
+		return 0, scan.Declined
+	}
+	text := b[i:end]
+	ns, ok := rfc3339(text)
+	if !ok {
+		return 0, scan.Declined
+	}
+	if ns != event.Null {
+		var whole [len("2006-01-02T15:04:00Z")]byte
+		copy(whole[:], text[:seconds])
+		copy(whole[seconds:], "00Z")
+		m.ns, _ = rfc3339(whole[:])
+		copy(m.text[:], text)
+	}
+	return ns, end + 1
 }

@@ -114,6 +114,28 @@ func Uint(b []byte, i int) (n int64, next int) {
 	return int64(v), i + int(k)
 }
 
+// Int is Uint that may have a minus in front.
+func Int(b []byte, i int) (n int64, next int) {
+	if Byte(b, i) != '-' {
+		return Uint(b, i)
+	}
+	n, next = Uint(b, i+1)
+	return -n, next
+}
+
+// Nanos reads the one to nine digits behind the point of a second.
+func Nanos(b []byte, i int) (ns int64, next int) {
+	t, k := digits(word(b, i))
+	if k == 0 {
+		return 0, Declined
+	}
+	v := value(t, k) * pow10[9-k]
+	if c := Byte(b, i+8) - '0'; k == 8 && c < 10 {
+		v, k = v+uint64(c), 9
+	}
+	return int64(v), i + int(k)
+}
+
 // Text reads the rest of a text whose opening quote stands before i, and returns the
 // place of its closing quote. It may hold any byte but a quote and a backslash.
 func Text(b []byte, i int) (end int) {
@@ -142,11 +164,23 @@ type scaled struct {
 	extra uint64 // of a word of digits: those that the scale has no room for
 	shift uint8  // moves the digits that it has room for to the end of their word
 	mul   uint64 // where the scale has room for more than a word of them
+	room  uint8  // how many digits a fraction may have, zeros or not
 }
 
-var scaleds = func() (all [fixed.MaxScale + 1]scaled) {
+// scaleds are for decimals whose surplus zeros are nothing, printeds for those that
+// may have none.
+var (
+	scaleds  = makeScaleds(false)
+	printeds = makeScaleds(true)
+)
+
+func makeScaleds(printed bool) (all [fixed.MaxScale + 1]scaled) {
 	for s := range all {
 		d := &all[s]
+		d.room = math.MaxUint8
+		if printed {
+			d.room = uint8(s)
+		}
 		d.scale, d.pow = int8(s), pow10[s]
 		d.most = math.MaxInt64/d.pow - 1
 		d.extra = math.MaxUint64 << (8 * min(s, 8))
@@ -154,7 +188,7 @@ var scaleds = func() (all [fixed.MaxScale + 1]scaled) {
 		d.mul = pow10[max(s, 8)-8]
 	}
 	return all
-}()
+}
 
 // Decimal reads a decimal number, bare or inside quotes that are not its matter, as a
 // count of 10^-scale: what fixed.Parse gives. Zeros that the scale has no room for
@@ -166,9 +200,18 @@ func Decimal(b []byte, i int, scale int8) (m int64, next int) {
 	return decimal(b, i, &scaleds[scale])
 }
 
+// Printed is Decimal for a number that may not have more digits behind its point than
+// the scale, zeros or not: where the digits as they are printed matter.
+func Printed(b []byte, i int, scale int8) (m int64, next int) {
+	if uint(scale) >= uint(len(printeds)) {
+		return 0, Declined
+	}
+	return decimal(b, i, &printeds[scale])
+}
+
 func decimal(b []byte, i int, s *scaled) (m int64, next int) {
 	if i < 0 || i > len(b)-8 {
-		return longDecimal(b, i, s.scale)
+		return longDecimal(b, i, s)
 	}
 	w := binary.LittleEndian.Uint64(b[i : i+8 : i+8]) // with three indices the compiler needs no mask against an empty rest
 	t := w ^ zeros
@@ -177,12 +220,12 @@ func decimal(b []byte, i int, s *scaled) (m int64, next int) {
 	whole := t & 0xff
 	if n != 1 {
 		if n-1 >= 7 || byte(w) == '0' { // none, or eight and perhaps more
-			return longDecimal(b, i, s.scale)
+			return longDecimal(b, i, s)
 		}
 		whole = value(t, n)
 	}
 	if whole > s.most {
-		return longDecimal(b, i, s.scale)
+		return longDecimal(b, i, s)
 	}
 	next = i + int(n)
 	if b[next] != '.' {
@@ -190,59 +233,46 @@ func decimal(b []byte, i int, s *scaled) (m int64, next int) {
 	}
 	next++
 	if next > len(b)-9 {
-		return longDecimal(b, i, s.scale)
+		return longDecimal(b, i, s)
 	}
 	t = binary.LittleEndian.Uint64(b[next:next+8:next+8]) ^ zeros
 	nd = (t + 0x76*ones | t) & highs
 	t &= nd&-nd>>7 - 1 // without what is behind the digits
-	if nd == 0 {
-		if b[next+8]-'0' < 10 {
-			return longDecimal(b, i, s.scale)
-		}
-		next += 8
-	} else {
-		k := uint(bits.TrailingZeros64(nd)) / 8
-		if k == 0 {
-			return 0, Declined
-		}
-		next += int(k)
+	k := uint(8)
+	if nd != 0 {
+		k = uint(bits.TrailingZeros64(nd)) / 8
+	} else if b[next+8]-'0' < 10 {
+		return longDecimal(b, i, s)
 	}
-	if t&s.extra != 0 {
-		return 0, Declined // finer than the scale
+	if t&s.extra != 0 || k == 0 || k > uint(s.room) {
+		return 0, Declined // finer than the scale, or nothing behind the point
 	}
+	next += int(k)
 	return int64(whole*s.pow + value(t<<(s.shift&63), 8)*s.mul), next
 }
 
 // longestDecimal is more than any venue writes.
 const longestDecimal = 48
 
-// longDecimal is Decimal for what does not fit into two words.
-func longDecimal(b []byte, i int, scale int8) (m int64, next int) {
+// longDecimal is Decimal for what does not fit into two words, or lies too near to the
+// end of the frame for them.
+func longDecimal(b []byte, i int, s *scaled) (m int64, next int) {
 	if uint(i) >= uint(len(b)) {
 		return 0, Declined
 	}
 	text := b[i:min(len(b), i+longestDecimal)]
-	n := 0
-	for n < len(text) && (text[n]-'0' < 10 || text[n] == '.') {
-		n++
+	n, point := 0, -1
+	for ; n < len(text) && (text[n]-'0' < 10 || text[n] == '.' && point < 0); n++ {
+		if text[n] == '.' {
+			point = n
+		}
 	}
-	if n == longestDecimal {
+	if n == longestDecimal || point >= 0 && n-point-1 > int(s.room) {
 		return 0, Declined
 	}
-	m, err := fixed.Parse(text[:n], scale)
+	m, err := fixed.Parse(text[:n], s.scale)
 	if err != nil {
 		return 0, Declined
 	}
 	return m, i + n
-}
-
-// Decimals is how many digits of a decimal number that lies in b[i:next] stand behind
-// the point, surplus zeros too.
-func Decimals(b []byte, i, next int) int {
-	for k := i; k < next && uint(k) < uint(len(b)); k++ {
-		if b[k] == '.' {
-			return next - k - 1
-		}
-	}
-	return 0
 }

@@ -1,0 +1,129 @@
+package venues
+
+import (
+	"math"
+
+	"deeptape/hotpath/event"
+	"deeptape/hotpath/ledger"
+	"deeptape/hotpath/scan"
+)
+
+// scan reads the three channels in the venue's spelling of 2024 to 2026. Behind the
+// levels the order of keys may be any, and those of some years may be missing.
+// Where it declines, b holds nothing of use.
+func (d *okxDecoder) scan(frame []byte, b *Batch) bool {
+	b.Reset()
+	if i := scan.Literal(frame, 0, `{"arg":{"channel":"books","instId":"`); i >= 0 {
+		inst, i := d.names.name(frame, i)
+		i = scan.Literal(frame, i, `},"action":"`)
+		kind := KindDelta
+		next := scan.Literal(frame, i, `update","data":[{"asks":`)
+		if next < 0 {
+			kind = KindSnapshot
+			next = scan.Literal(frame, i, `snapshot","data":[{"asks":`)
+		}
+		return inst >= 0 && d.scanLevels(frame, next, kind, inst, b)
+	}
+	if i := scan.Literal(frame, 0, `{"arg":{"channel":"bbo-tbt","instId":"`); i >= 0 {
+		inst, i := d.names.name(frame, i)
+		i = scan.Literal(frame, i, `},"data":[{"asks":`)
+		return inst >= 0 && d.scanLevels(frame, i, KindQuote, inst, b)
+	}
+	if i := scan.Literal(frame, 0, `{"arg":{"channel":"trades","instId":"`); i >= 0 {
+		inst, i := d.names.name(frame, i)
+		i = scan.Literal(frame, i, `},"data":[{`)
+		return inst >= 0 && d.scanTrades(frame, i, inst, b)
+	}
+	return false
+}
+
+// …[…],"bids":[…],"ts":"1717271258202","checksum":834706436,"seqId":26828128388,"prevSeqId":26828128381}]}
+// The asks come first, and go behind the bids.
+func (d *okxDecoder) scanLevels(f []byte, i int, kind Kind, inst int, b *Batch) bool {
+	sc := d.scales[inst]
+	d.asks, i = scan.Quads(f, i, d.asks[:0], event.Ask, sc.px, sc.qty)
+	b.Levels, i = scan.Quads(f, scan.Literal(f, i, `,"bids":`), b.Levels, event.Bid, sc.px, sc.qty)
+	b.Levels = append(b.Levels, d.asks...)
+	m := b.message(kind, inst, sc)
+	m.Hi = len(b.Levels)
+	var isTime, hasChecksum, hasPrev bool
+	for scan.Byte(f, i) == ',' { // each key once
+		if j := scan.Literal(f, i, `,"ts":"`); j >= 0 && !isTime {
+			var ms int64
+			ms, i = scan.Uint(f, j)
+			i = scan.Literal(f, i, `"`)
+			if m.TsEvent, isTime = millis(ms); !isTime {
+				return false
+			}
+		} else if j := scan.Literal(f, i, `,"seqId":`); j >= 0 && m.Seq == event.Null {
+			m.Seq, i = scan.Uint(f, j)
+		} else if j := scan.Literal(f, i, `,"prevSeqId":`); j >= 0 && !hasPrev && kind != KindQuote {
+			m.SeqPrev, i = scan.Int(f, j)
+			hasPrev = true
+		} else if j := scan.Literal(f, i, `,"checksum":`); j >= 0 && !hasChecksum && kind != KindQuote {
+			var crc int64
+			if crc, i = scan.Int(f, j); crc < math.MinInt32 || crc > math.MaxUint32 {
+				return false
+			}
+			m.Checksum, m.HasChecksum, hasChecksum = uint32(crc), crc != 0, true
+		} else {
+			return false
+		}
+	}
+	if scan.Literal(f, i, "}]}") != len(f) || !isTime || oversized(f) {
+		return false
+	}
+	if kind == KindQuote {
+		return touch(m, b) == ledger.Accepted
+	}
+	return hasPrev == (m.Seq != event.Null) && (!hasPrev || m.SeqPrev >= -1) // -1: a snapshot follows on nothing
+}
+
+// …"instId":"BTC-USDT","tradeId":"1067468269","px":"67761.3","sz":"0.5","side":"buy","ts":"1787612486107","count":"1","source":"0","seqId":82083114838},{…}]}
+func (d *okxDecoder) scanTrades(f []byte, i int, inst int, b *Batch) bool {
+	sc := d.scales[inst]
+	d.text = d.text[:0]
+	for {
+		of, j := d.names.name(f, scan.Literal(f, i, `"instId":"`))
+		id := scan.Literal(f, j, `,"tradeId":"`)
+		num, idEnd := scan.Uint(f, id)
+		px, j := scan.Decimal(f, scan.Literal(f, idEnd, `","px":"`), sc.px)
+		qty, j := scan.Decimal(f, scan.Literal(f, j, `","sz":"`), sc.qty)
+		side := event.Bid // of the one who took
+		next := scan.Literal(f, j, `","side":"buy","ts":"`)
+		if next < 0 {
+			side = event.Ask
+			next = scan.Literal(f, j, `","side":"sell","ts":"`)
+		}
+		ms, j := scan.Uint(f, next)
+		ts, isTime := millis(ms)
+		if i = scan.Literal(f, j, `"`); i < 0 || of != inst || !isTime {
+			return false
+		}
+		count := int64(1)
+		if j := scan.Literal(f, i, `,"count":"`); j >= 0 {
+			count, j = scan.Uint(f, j)
+			i = scan.Literal(f, j, `"`)
+		}
+		if j := scan.Literal(f, i, `,"source":"`); j >= 0 {
+			i = scan.Literal(f, scan.Text(f, j), `"`)
+		}
+		seq := int64(event.Null)
+		if j := scan.Literal(f, i, `,"seqId":`); j >= 0 {
+			seq, i = scan.Uint(f, j)
+		}
+		if count < 1 || count > num+1 {
+			return false
+		}
+		m := b.message(KindTrade, inst, sc)
+		m.TsEvent, m.Seq, m.TradeNum, m.TradeFirst, m.Side, m.Px, m.Qty = ts, seq, num, num-(count-1), side, px, qty
+		from := len(d.text)
+		d.text = append(d.text, f[id:idEnd]...)
+		m.TradeID = d.text[from:len(d.text):len(d.text)]
+		if j := scan.Literal(f, i, `},{`); j >= 0 {
+			i = j
+			continue
+		}
+		return scan.Literal(f, i, `}]}`) == len(f) && !oversized(f)
+	}
+}
