@@ -50,6 +50,7 @@ func (a *Agent) metrics() *metrics.Set {
 		gauge(fmt.Sprintf(`deeptape_messages_too_long_total{%s}`, labels), func() float64 { return float64(c.TooLong.Load()) })
 		gauge(fmt.Sprintf(`deeptape_frames_unjournalled_total{%s}`, labels), func() float64 { return float64(c.LostInputs.Load()) })
 		gauge(fmt.Sprintf(`deeptape_commands_total{%s}`, labels), func() float64 { return float64(c.Commands.Load()) })
+		gauge(fmt.Sprintf(`deeptape_commands_held_total{%s}`, labels), func() float64 { return float64(c.CommandsHeld.Load()) })
 		gauge(fmt.Sprintf(`deeptape_scan_declined_total{%s}`, labels), func() float64 {
 			if st := a.sessions[i].Status(); st != nil {
 				return float64(st.Declined)
