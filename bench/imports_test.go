@@ -55,7 +55,7 @@ var mayImport = map[string][]string{
 	"bench/endtoend": {}, // runs the binary and reads the database with eyes of its own
 
 	// The whole agent on a simulated machine.
-	"bench/vsim": {"bench/world", "cmd/agent", "cmd/config", "hotpath/...", "venues/...", "ilp/..."},
+	"bench/vsim": {"bench/simvenue", "bench/world", "cmd/agent", "cmd/config", "hotpath/...", "venues/...", "ilp/..."},
 
 	// Runs venue, agent and QuestDB as processes, and reads the agent with eyes of its own.
 	"bench/rig": {"bench/simvenue", "bench/world", "cmd/localdb", "hotpath/...", "venues/...", "ilp/..."},

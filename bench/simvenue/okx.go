@@ -53,6 +53,7 @@ func (o *okx) tick(s *Session) {
 		}
 		t.lastNs = now
 		p := o.v.dress(t, o.frame(t, "update", t.src.atNs, nil, nil, t.seq))
+		o.v.tell(t, p, false, nil)
 		for _, x := range t.subs {
 			if !x.silent[t] {
 				x.say(p.bare)

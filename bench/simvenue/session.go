@@ -14,6 +14,7 @@ type Frame struct {
 	Op      ws.OpCode
 	Payload []byte        // shared with other connections: not to be written to
 	For     time.Duration // of Hold
+	Data    bool          // of a topic, and no answer, heartbeat or end
 }
 
 // Do says how a frame goes out.
@@ -305,7 +306,11 @@ func (s *Session) greet(t *topic) {
 			return
 		}
 		t.lastNs = s.v.wallNs
-		s.send(textFrame(s.v.proto.seal(s, s.v.dress(t, p))))
+		p = s.v.dress(t, p)
+		s.v.tell(t, p, true, nil)
+		f := textFrame(s.v.proto.seal(s, p))
+		f.Data = true
+		s.send(f)
 	}
 }
 

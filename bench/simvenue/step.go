@@ -190,6 +190,7 @@ func (v *Venue) deliver(t *topic, p payload, hit []string) {
 	if t.kind == kindBook {
 		p = v.spoil(t, p, hit)
 	}
+	v.tell(t, p, false, hit)
 	for _, s := range t.subs {
 		if s.late(t.src, t.src.atNs) || s.silent[t] {
 			continue
@@ -198,6 +199,7 @@ func (v *Venue) deliver(t *topic, p payload, hit []string) {
 			s.seq = 0
 		}
 		f := textFrame(v.proto.seal(s, p))
+		f.Data = true
 		out, strands := strikeFrame(f, hit)
 		t.lastNs = v.wallNs
 		held, isHeld := s.held[t]

@@ -36,6 +36,7 @@ type Venue struct {
 	struck  []Strike
 	closed  map[string]int // connections that the venue ended, by reason
 	zeroSum bool           // by the fault checksum-zero, all symbols
+	told    func(Told)     // see Tell
 
 	wallNs int64 // the caller's clock at the last call
 }
@@ -387,6 +388,44 @@ func (e *Event) AtNs() int64 { return e.ev.atNs }
 func (v *Venue) Step(e *Event, nowNs int64) {
 	v.wallNs = nowNs
 	v.step(e.ev)
+}
+
+// Made is the event as the market made it. Its levels are valid until the next call
+// of Next.
+func (e *Event) Made() world.Event { return e.ev.made }
+
+// Told is a frame of a topic as the venue means it to go out, whoever gets it.
+type Told struct {
+	Symbol string
+	Kind   string // book, trade, quote
+	// Frame is the text. It is shared and not to be written to; Binance's has no
+	// envelope, Coinbase's the number 0.
+	Frame    []byte
+	Greeting bool // the snapshot with which one subscription begins
+	Crossed  bool // a fault put a level in that the true book has not
+}
+
+// Tell has told called with every frame of every topic, before any fault keeps it
+// from a client: what a faithful record holds is this. told must not call back.
+func (v *Venue) Tell(told func(Told)) { v.told = told }
+
+func (v *Venue) tell(t *topic, p payload, greeting bool, hit []string) {
+	if v.told == nil || p.bare == nil {
+		return
+	}
+	if p.hole > 0 {
+		p.bare = p.numberless()
+	}
+	v.told(Told{t.sym.name, t.kind.String(), p.bare, greeting, hasName(hit, faultCrossed)})
+}
+
+// Disarm takes back all faults that have not struck, and checksums that are 0. What
+// has struck a connection stays with it.
+func (v *Venue) Disarm() {
+	v.faults, v.zeroSum = nil, false
+	for _, sym := range v.order {
+		sym.zeroSum = false
+	}
 }
 
 func (v *Venue) closes(reason string) { v.closed[reason]++ }

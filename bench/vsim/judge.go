@@ -31,15 +31,24 @@ func (r *run) judge() error {
 	if err := r.compare(derived); err != nil {
 		return err
 	}
-	for _, sh := range r.venue.history.symbols {
-		t := &truth{run: r, sh: sh, records: derived.records[sh.name], coverage: map[event.Stream][]event.Coverage{}}
-		for _, k := range slices.SortedFunc(maps.Keys(r.db.coverage), byTime) {
-			if k.symbol == sh.name {
-				t.coverage[k.stream] = append(t.coverage[k.stream], r.db.coverage[k].c)
-			}
+	for _, v := range r.venues {
+		if v.history.err != nil {
+			return v.history.err
 		}
-		if err := t.judge(); err != nil {
-			return fmt.Errorf("promise 5: %s: %w", sh.name, err)
+		for _, sh := range v.history.symbols {
+			t, err := r.newTruth(v, sh)
+			if err != nil {
+				return err
+			}
+			t.records = derived.records[market{v.name, sh.name}]
+			for _, k := range slices.SortedFunc(maps.Keys(r.db.coverage), byTime) {
+				if k.market == (market{v.name, sh.name}) {
+					t.coverage[k.stream] = append(t.coverage[k.stream], r.db.coverage[k].c)
+				}
+			}
+			if err := t.judge(); err != nil {
+				return fmt.Errorf("promise 5: %s %s: %w", v.name, sh.name, err)
+			}
 		}
 	}
 	return nil
@@ -47,7 +56,7 @@ func (r *run) judge() error {
 
 // derivation is what the whole journal gives.
 type derivation struct {
-	records  map[string][][]byte // by symbol, without coverage and instruments
+	records  map[market][][]byte // without coverage and instruments
 	rows     map[rowKey]string
 	coverage map[coverageKey]event.Coverage
 }
@@ -70,14 +79,14 @@ func (i inputs) Next() (event.Input, error) {
 }
 
 func (r *run) derive() (*derivation, error) {
-	d := &derivation{map[string][][]byte{}, map[rowKey]string{}, map[coverageKey]event.Coverage{}}
+	d := &derivation{map[market][][]byte{}, map[rowKey]string{}, map[coverageKey]event.Coverage{}}
 	var damage []string
 	reader := journal.NewReader(r.disk.whole(), journalDir, journal.Position{})
 	defer reader.Close()
 	from := feed.NewDerivation(inputs{reader, &damage})
 	type known struct {
-		name string
-		inst *line.Inst
+		market market
+		inst   *line.Inst
 	}
 	insts := map[[2]uint32]known{}
 	for {
@@ -102,14 +111,14 @@ func (r *run) derive() (*derivation, error) {
 			if err != nil {
 				return nil, err
 			}
-			insts[[2]uint32{uint32(feedID), h.Inst}] = known{in.Symbol, l}
+			insts[[2]uint32{uint32(feedID), h.Inst}] = known{market{in.Venue, in.Symbol}, l}
 			text, _ := json.Marshal(in)
-			d.rows[rowKey{"instruments", in.Symbol, h.Ts}] = string(text) + "\n"
+			d.rows[rowKey{"instruments", market{in.Venue, in.Symbol}, h.Ts}] = string(text) + "\n"
 			continue
 		case event.RowCoverage:
 			c := event.GetCoverage(rec)
 			c.Detail = bytes.Clone(c.Detail)
-			d.coverage[coverageKey{inst.name, c.Stream, c.Ts}] = c
+			d.coverage[coverageKey{inst.market, c.Stream, c.Ts}] = c
 			continue
 		case event.RowBook:
 			body, _ = line.AppendBook(nil, inst.inst, rec)
@@ -124,10 +133,10 @@ func (r *run) derive() (*derivation, error) {
 		default:
 			continue
 		}
-		d.records[inst.name] = append(d.records[inst.name], bytes.Clone(rec))
+		d.records[inst.market] = append(d.records[inst.market], bytes.Clone(rec))
 		if err := eachRow(body, func(key rowKey, text string) error {
 			if _, twice := d.rows[key]; twice {
-				return fmt.Errorf("promise 3: two derived rows of %s %s at %d", key.table, key.symbol, key.ts)
+				return fmt.Errorf("promise 3: two derived rows of %s %v at %d", key.table, key.market, key.ts)
 			}
 			d.rows[key] = text
 			return nil
@@ -150,27 +159,27 @@ func (r *run) compare(d *derivation) error {
 		want, ok := d.rows[k]
 		switch {
 		case !ok && !r.wasCut(k.ts):
-			extra = append(extra, fmt.Sprintf("%s %s at %d: %s", k.table, k.symbol, k.ts, text))
+			extra = append(extra, fmt.Sprintf("%s %v at %d: %s", k.table, k.market, k.ts, text))
 		case ok && want != text:
-			other = append(other, fmt.Sprintf("%s %s at %d: %sderived: %s", k.table, k.symbol, k.ts, text, want))
+			other = append(other, fmt.Sprintf("%s %v at %d: %sderived: %s", k.table, k.market, k.ts, text, want))
 		}
 	}
 	for k, text := range d.rows {
 		if _, ok := r.db.rows[k]; !ok {
-			missing = append(missing, fmt.Sprintf("%s %s at %d: %s", k.table, k.symbol, k.ts, text))
+			missing = append(missing, fmt.Sprintf("%s %v at %d: %s", k.table, k.market, k.ts, text))
 		}
 	}
 	for k, c := range d.coverage {
 		got, ok := r.db.coverage[k]
 		if !ok {
-			missing = append(missing, fmt.Sprintf("coverage %s %s at %d", k.symbol, k.stream, k.ts))
+			missing = append(missing, fmt.Sprintf("coverage %v %s at %d", k.market, k.stream, k.ts))
 		} else if show(&got.c) != show(&c) {
-			other = append(other, fmt.Sprintf("coverage %s: %s, derived %s", k.symbol, show(&got.c), show(&c)))
+			other = append(other, fmt.Sprintf("coverage %v: %s, derived %s", k.market, show(&got.c), show(&c)))
 		}
 	}
 	for k, row := range r.db.coverage {
 		if _, ok := d.coverage[k]; !ok && !r.wasCut(k.ts) {
-			extra = append(extra, fmt.Sprintf("coverage %s: %s", k.symbol, show(&row.c)))
+			extra = append(extra, fmt.Sprintf("coverage %v: %s", k.market, show(&row.c)))
 		}
 	}
 	for what, list := range map[string][]string{

@@ -36,6 +36,7 @@ type questdb struct {
 	hidden    []func() // of suspended tables
 	faults    dbFaults
 	up        bool
+	resumedNs int64 // when such work showed last, 0 for never
 	posts     int
 	again     int // rows that came again
 	broken    error
@@ -46,13 +47,17 @@ type dbFaults struct {
 	slow, failed, readOnly, lostBefore, lostAfter, full int
 }
 
+// market is a symbol of a venue.
+type market struct{ venue, symbol string }
+
 type rowKey struct {
-	table, symbol string
-	ts            int64
+	table  string
+	market market
+	ts     int64
 }
 
 type coverageKey struct {
-	symbol string
+	market market
 	stream event.Stream
 	ts     int64
 }
@@ -157,17 +162,24 @@ func eachRow(body []byte, row func(key rowKey, text string) error) error {
 		body = body[n:]
 		head, _, _ := strings.Cut(text, " ")
 		table, tags, _ := strings.Cut(head, ",")
-		_, symbol, ok := strings.Cut(tags, "symbol=")
-		symbol, _, _ = strings.Cut(symbol, ",")
+		venue, okV := tag(tags, "venue=")
+		symbol, ok := tag(tags, "symbol=")
 		ts, err := strconv.ParseInt(text[strings.LastIndexByte(text, ' ')+1:n-1], 10, 64)
-		if err != nil || !ok {
-			return fmt.Errorf("a line without symbol or time: %q", text)
+		if err != nil || !ok || !okV {
+			return fmt.Errorf("a line without venue, symbol or time: %q", text)
 		}
-		if err := row(rowKey{table, symbol, ts}, text); err != nil {
+		if err := row(rowKey{table, market{venue, symbol}, ts}, text); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// tag is the value of a symbol column.
+func tag(tags, name string) (string, bool) {
+	_, value, ok := strings.Cut(tags, name)
+	value, _, _ = strings.Cut(value, ",")
+	return value, ok
 }
 
 var errRow = errors.New("a line that does not end")
@@ -209,7 +221,7 @@ func (q *questdb) upsert(key rowKey, text string) {
 	if old, ok := q.rows[key]; ok {
 		q.again++
 		if old != text && q.broken == nil {
-			q.broken = fmt.Errorf("promise 3: a row of %s %s at %d is overwritten by another:\n%s%s", key.table, key.symbol, key.ts, old, text)
+			q.broken = fmt.Errorf("promise 3: a row of %s %v at %d is overwritten by another:\n%s%s", key.table, key.market, key.ts, old, text)
 		}
 	}
 	q.rows[key] = text
@@ -222,6 +234,9 @@ func (q *questdb) suspend(table string) {
 
 func (q *questdb) resume() {
 	clear(q.suspended)
+	if len(q.hidden) > 0 {
+		q.resumedNs = q.m.nowNs
+	}
 	for _, store := range q.hidden {
 		store()
 	}
@@ -239,7 +254,7 @@ func (q *questdb) openLowRate() *lowRate { return &lowRate{q: q} }
 func (l *lowRate) Coverage(agent, venue, symbol string, c event.Coverage) {
 	c.Detail = bytes.Clone(c.Detail)
 	l.work = append(l.work, func() {
-		l.q.put("coverage", func() { l.q.coverage[coverageKey{symbol, c.Stream, c.Ts}] = coverageRow{agent, c} })
+		l.q.put("coverage", func() { l.q.coverage[coverageKey{market{venue, symbol}, c.Stream, c.Ts}] = coverageRow{agent, c} })
 	})
 }
 
@@ -247,7 +262,7 @@ func (l *lowRate) Instrument(ts int64, i event.Instrument) error {
 	text, _ := json.Marshal(i)
 	l.work = append(l.work, func() {
 		// What is known of an instrument may change twice at one instant: the last word counts.
-		l.q.put("instruments", func() { l.q.rows[rowKey{"instruments", i.Symbol, ts}] = string(text) + "\n" })
+		l.q.put("instruments", func() { l.q.rows[rowKey{"instruments", market{i.Venue, i.Symbol}, ts}] = string(text) + "\n" })
 	})
 	return nil
 }
@@ -278,17 +293,21 @@ func (l *lowRate) Flush(ctx context.Context) error {
 func (l *lowRate) Close() error { return nil }
 
 var (
-	ofTable  = regexp.MustCompile(`^SELECT ts FROM (\w+) WHERE venue = '\w+' AND symbol = '(\w+)' LIMIT -1$`)
-	ofTrades = regexp.MustCompile(`^SELECT trade_id, ts_event FROM trades WHERE venue = '\w+' AND symbol = '(\w+)' LIMIT -(\d+)$`)
+	ofTable  = regexp.MustCompile(`^SELECT ts FROM (\w+) WHERE venue = '(\w+)' AND symbol = '([^']+)' LIMIT -1$`)
+	ofTrades = regexp.MustCompile(`^SELECT trade_id, ts_event FROM trades WHERE venue = '(\w+)' AND symbol = '([^']+)' LIMIT -(\d+)$`)
 	ofTrade  = regexp.MustCompile(`,trade_id="(\d+)".*,ts_event=(\d+)n`)
-	ofStream = regexp.MustCompile(`^SELECT stream, max\(ts_end\) ts_end FROM coverage WHERE venue = '\w+' AND symbol = '(\w+)' GROUP BY stream$`)
+	ofStream = regexp.MustCompile(`^SELECT stream, max\(ts_end\) ts_end FROM coverage WHERE venue = '(\w+)' AND symbol = '([^']+)' GROUP BY stream$`)
 	ofAll    = regexp.MustCompile(`^SELECT venue, symbol, max\(ts\) ts FROM (\w+) WHERE ts > '([^']+)' GROUP BY venue, symbol$`)
 	ofAhead  = regexp.MustCompile(`^SELECT venue, symbol, stream, state, .* FROM coverage WHERE ts_end > (\d+)::timestamp_ns ORDER BY ts$`)
 	ofRecent = regexp.MustCompile(`^SELECT venue, symbol, last\(agent\) agent, max\(ts_end\) ts_end FROM coverage WHERE ts_end > (\d+)::timestamp_ns GROUP BY venue, symbol$`)
 )
 
 func byTime(a, b coverageKey) int {
-	return cmp.Or(cmp.Compare(a.ts, b.ts), cmp.Compare(a.symbol, b.symbol), cmp.Compare(a.stream, b.stream))
+	return cmp.Or(cmp.Compare(a.ts, b.ts), byMarket(a.market, b.market), cmp.Compare(a.stream, b.stream))
+}
+
+func byMarket(a, b market) int {
+	return cmp.Or(cmp.Compare(a.venue, b.venue), cmp.Compare(a.symbol, b.symbol))
 }
 
 // query answers the few statements that an agent asks.
@@ -300,7 +319,7 @@ func (q *questdb) query(sql string) string {
 		names = []string{"ts"}
 		last := int64(0)
 		for k := range q.rows {
-			if k.table == g[1] && k.symbol == g[2] {
+			if k.table == g[1] && k.market == (market{g[2], g[3]}) {
 				last = max(last, k.ts)
 			}
 		}
@@ -311,12 +330,12 @@ func (q *questdb) query(sql string) string {
 		names = []string{"trade_id", "ts_event"}
 		var keys []rowKey
 		for k := range q.rows {
-			if k.table == "trades" && k.symbol == g[1] {
+			if k.table == "trades" && k.market == (market{g[1], g[2]}) {
 				keys = append(keys, k)
 			}
 		}
 		slices.SortFunc(keys, func(a, b rowKey) int { return cmp.Compare(a.ts, b.ts) })
-		n, _ := strconv.Atoi(g[2])
+		n, _ := strconv.Atoi(g[3])
 		for _, k := range keys[max(0, len(keys)-n):] {
 			if t := ofTrade.FindStringSubmatch(q.rows[k]); t != nil {
 				at, _ := strconv.ParseInt(t[2], 10, 64)
@@ -327,7 +346,7 @@ func (q *questdb) query(sql string) string {
 		names = []string{"stream", "ts_end"}
 		ends := map[event.Stream]int64{}
 		for k, r := range q.coverage {
-			if k.symbol == g[1] {
+			if k.market == (market{g[1], g[2]}) {
 				ends[k.stream] = max(ends[k.stream], r.c.TsEnd)
 			}
 		}
@@ -337,14 +356,14 @@ func (q *questdb) query(sql string) string {
 	} else if g := ofAll.FindStringSubmatch(sql); g != nil {
 		names = []string{"venue", "symbol", "ts"}
 		after, _ := qdb.ParseTime(g[2])
-		last := map[string]int64{}
+		last := map[market]int64{}
 		for k := range q.rows {
 			if k.table == g[1] && k.ts > after {
-				last[k.symbol] = max(last[k.symbol], k.ts)
+				last[k.market] = max(last[k.market], k.ts)
 			}
 		}
-		for _, s := range slices.Sorted(maps.Keys(last)) {
-			data = append(data, []any{"binance", s, iso(last[s])})
+		for _, s := range slices.SortedFunc(maps.Keys(last), byMarket) {
+			data = append(data, []any{s.venue, s.symbol, iso(last[s])})
 		}
 	} else if g := ofAhead.FindStringSubmatch(sql); g != nil {
 		names = []string{"venue", "symbol", "stream", "state", "proof", "cause", "ts", "ts_end", "seq_first", "seq_last", "messages"}
@@ -358,25 +377,25 @@ func (q *questdb) query(sql string) string {
 				return n
 			}
 			if c.TsEnd > after {
-				data = append(data, []any{"binance", k.symbol, c.Stream.String(), c.State.String(), c.Proof.String(), c.Cause.String(), iso(c.Ts), iso(c.TsEnd), id(c.SeqFirst), id(c.SeqLast), c.Messages})
+				data = append(data, []any{k.market.venue, k.market.symbol, c.Stream.String(), c.State.String(), c.Proof.String(), c.Cause.String(), iso(c.Ts), iso(c.TsEnd), id(c.SeqFirst), id(c.SeqLast), c.Messages})
 			}
 		}
 	} else if g := ofRecent.FindStringSubmatch(sql); g != nil {
 		names = []string{"venue", "symbol", "agent", "ts_end"}
 		var after int64
 		fmt.Sscan(g[1], &after)
-		last := map[string]coverageKey{}
-		ends := map[string]int64{}
+		last := map[market]coverageKey{}
+		ends := map[market]int64{}
 		for k, r := range q.coverage {
 			if r.c.TsEnd > after {
-				ends[k.symbol] = max(ends[k.symbol], r.c.TsEnd)
-				if k.ts > last[k.symbol].ts || k.ts == last[k.symbol].ts && k.stream > last[k.symbol].stream {
-					last[k.symbol] = k
+				ends[k.market] = max(ends[k.market], r.c.TsEnd)
+				if k.ts > last[k.market].ts || k.ts == last[k.market].ts && k.stream > last[k.market].stream {
+					last[k.market] = k
 				}
 			}
 		}
-		for _, s := range slices.Sorted(maps.Keys(ends)) {
-			data = append(data, []any{"binance", s, q.coverage[last[s]].agent, iso(ends[s])})
+		for _, s := range slices.SortedFunc(maps.Keys(ends), byMarket) {
+			data = append(data, []any{s.venue, s.symbol, q.coverage[last[s]].agent, iso(ends[s])})
 		}
 	} else if strings.Contains(sql, "wal_tables()") {
 		names = []string{"name", "suspended", "writerTxn", "sequencerTxn", "errorMessage"}

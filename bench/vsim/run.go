@@ -1,13 +1,24 @@
 // Package vsim runs the whole agent - sessions, machines, rings, journal, deliverer -
-// on a simulated computer: clock, network, disk, venue and QuestDB are made from one
+// on a simulated computer: clock, network, disk, venues and QuestDB are made from one
 // seed, every task of the agent is stepped by it, and time is virtual, so that minutes
 // of trouble pass in milliseconds and happen again exactly when the seed is given
 // again. Only what stands below the agent's interfaces is missing: sockets, TLS and
 // frames (venues/wire), the kernel's files, QuestDB itself. bench/endtoend has those.
 //
-// A run: the agent records a simulated market through faults drawn from the seed,
-// is killed and restarted, then has some minutes of peace, is stopped, and the judge
-// looks whether the five promises held against the market's true history.
+// A run: the agent records one or two of six venues (bench/simvenue) through faults
+// drawn from the seed - the venue's own, and those of the way from it -, is killed and
+// restarted, then has some minutes of peace, is stopped, and the judge looks whether
+// the five promises held against what each venue said and what its market was.
+//
+// Faults that live below the frame are here what wire makes of them: a fragmented
+// message is whole, one that comes byte by byte (slow-loris) comes late and nothing
+// after it, one that is too long (oversized) ends the connection. A half-open
+// connection is open, and nothing comes.
+//
+// What a venue says is what a faithful record holds, also where a fault made it say
+// what is not so (crossed). The market's own book is what a verified record is held
+// against where nothing was crossed: all levels of the subscribed depth, and of Kraken,
+// whose checksums prove no more, the best ten.
 //
 // It must never read the machine's clock, start a goroutine that decides anything,
 // or let the order of a map reach a decision.
@@ -21,11 +32,14 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
+	"deeptape/bench/simvenue"
 	"deeptape/bench/world"
 	"deeptape/cmd/agent"
 	"deeptape/cmd/config"
+	"deeptape/hotpath/event"
 	"deeptape/ilp/deliver"
 	"deeptape/ilp/qdb"
 	"deeptape/venues"
@@ -38,55 +52,27 @@ type Result struct {
 	Err   error  // what promise was broken, or nil
 	Trace *Trace // nil unless it was asked for
 	Stats Stats
-}
 
-// Stats say what a run, or several, went through.
-type Stats struct {
-	Runs, Peaceful         int // peaceful: no fault at all
-	VirtualNs              int64
-	Steps                  int
-	Kills, PowerLosses     int
-	Stops                  int // by the operator, while there were faults
-	Rows, Again, Batches   int // rows that the journal derives; rows that came to QuestDB again
-	Frames, Lost, Deferred int64
-	Gaps, Verified         int // intervals of coverage
-}
-
-func (s *Stats) add(o *Stats) {
-	s.Runs += o.Runs
-	s.Peaceful += o.Peaceful
-	s.VirtualNs += o.VirtualNs
-	s.Steps += o.Steps
-	s.Kills += o.Kills
-	s.PowerLosses += o.PowerLosses
-	s.Stops += o.Stops
-	s.Rows += o.Rows
-	s.Again += o.Again
-	s.Batches += o.Batches
-	s.Frames += o.Frames
-	s.Lost += o.Lost
-	s.Deferred += o.Deferred
-	s.Gaps += o.Gaps
-	s.Verified += o.Verified
-}
-
-func (s Stats) String() string {
-	return fmt.Sprintf("%d runs, %d of them without a fault, %s of virtual time in %d steps; %d kills, %d power losses, %d stops; %d frames, %d lost before the journal; %d rows, %d deferred, %d sent again in %d batches; %d verified intervals, %d gaps",
-		s.Runs, s.Peaceful, time.Duration(s.VirtualNs).Round(time.Second), s.Steps, s.Kills, s.PowerLosses, s.Stops, s.Frames, s.Lost, s.Rows, s.Deferred, s.Again, s.Batches, s.Verified, s.Gaps)
+	// Of a run with a plan: what struck, and by symbol the causes of the gaps in its book,
+	// those of starts and stops left out.
+	Strikes []simvenue.Strike
+	Gaps    map[string][]string
 }
 
 const (
 	journalDir = "/journal"
 	calmFor    = 100 * time.Second // longer than any backoff, ban or silence
+	calmAtMost = 800 * time.Second // longer than a snapshot is not asked for
 	stopWithin = 30 * time.Second
 )
 
 // run is one run under way.
 type run struct {
 	m       *machine
+	plan    Plan
 	disk    *disk
 	db      *questdb
-	venue   *venue
+	venues  []*venue
 	cfg     config.Config
 	aheadNs int64 // of the wall clock
 	life    *life
@@ -96,6 +82,8 @@ type run struct {
 	cuts    []cut // what power losses took
 	stats   Stats
 	failed  error
+	gaps    map[string][]string
+	lookNs  int64 // of the next look whether all is well
 }
 
 // life is one process.
@@ -116,13 +104,20 @@ type life struct {
 // database and not in the journal.
 type cut struct{ from, to int64 }
 
+// Plan of a run. The zero value draws everything from the seed.
+type Plan struct {
+	Venue string // the only one
+	Fault string // of the venue's own, the only one, once
+	Lines int
+}
+
 // Run makes one run. With trace it keeps every line.
-func Run(seed uint64, trace bool) Result {
+func Run(seed uint64, plan Plan, trace bool) Result {
 	m := &machine{rng: rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15)), nowNs: world.DefaultStartNs}
 	if trace {
 		m.trace = &Trace{startNs: m.nowNs}
 	}
-	r := &run{m: m, disk: newDisk(m), db: newQuestDB(m)}
+	r := &run{m: m, plan: plan, gaps: map[string][]string{}, disk: newDisk(m), db: newQuestDB(m)}
 	err := r.all(seed)
 	if r.life != nil {
 		r.life.p.kill() // what is left of it
@@ -136,26 +131,40 @@ func Run(seed uint64, trace bool) Result {
 		r.stats.Lost += l.lost
 		r.stats.Deferred += l.deferred
 	}
+	for _, v := range r.venues {
+		for _, s := range v.core.Strikes() {
+			if s.Receivers > 0 || s.First == s.Last {
+				r.stats.Struck[slices.Index(venueNames, v.name)][slices.Index(faultNames, s.Fault)]++
+			}
+		}
+	}
 	r.stats.Steps, r.stats.VirtualNs = m.steps, m.nowNs-world.DefaultStartNs
-	return Result{Seed: seed, Err: err, Trace: m.trace, Stats: r.stats}
+	result := Result{Seed: seed, Err: err, Trace: m.trace, Stats: r.stats, Gaps: r.gaps}
+	if plan.Venue != "" && len(r.venues) > 0 {
+		result.Strikes = r.venues[0].core.Strikes()
+	}
+	return result
 }
 
 func (r *run) all(seed uint64) error {
 	m := r.m
-	symbols := world.Symbols("AAAUSDT", "BBBUSDT")[:1+m.rng.IntN(2)]
-	for i := range symbols {
-		symbols[i].Depth, symbols[i].PerMille = 2*100+m.rng.IntN(60), 10+m.rng.IntN(50)
+	peaceful := r.plan.Venue == "" && m.chance(60)
+	faulty, calm := m.between(20*time.Second, 100*time.Second), calmFor
+	if r.plan.Venue != "" {
+		if faulty = 30 * time.Second; r.plan.Fault != "half-open" && r.plan.Fault != "slow-loris" {
+			calm = 40 * time.Second // nobody has to find out
+		}
 	}
-	var err error
-	if r.venue, err = newVenue(m, seed, symbols); err != nil {
-		return err
-	}
-	r.configure(symbols)
-	peaceful := m.chance(60)
-	faulty := m.between(20*time.Second, 100*time.Second)
 	if peaceful {
 		r.stats.Peaceful = 1
-	} else {
+	}
+	r.configure()
+	for i, name := range r.draw() {
+		if err := r.open(name, seed+uint64(i)<<32, i == 0, peaceful, faulty); err != nil {
+			return err
+		}
+	}
+	if !peaceful && r.plan.Venue == "" {
 		r.weather(faulty)
 	}
 	r.boot()
@@ -163,7 +172,11 @@ func (r *run) all(seed uint64) error {
 		return err
 	}
 	r.peace()
-	if err := r.until(m.nowNs+int64(calmFor), nil); err != nil {
+	// A venue that has been asked too often for a snapshot is left alone for minutes.
+	if err := r.until(m.nowNs+int64(calm), nil); err != nil {
+		return err
+	}
+	if err := r.until(m.nowNs+int64(calmAtMost-calmFor), r.well); err != nil {
 		return err
 	}
 	if r.life.ended {
@@ -186,8 +199,84 @@ func (r *run) all(seed uint64) error {
 	return r.judge()
 }
 
+// draw says which venues there are.
+func (r *run) draw() []string {
+	m := r.m
+	if r.plan.Venue != "" {
+		return []string{r.plan.Venue}
+	}
+	one := func() string {
+		if m.chance(400) {
+			return "binance"
+		}
+		return venueNames[1+m.rng.IntN(numVenues-1)]
+	}
+	names := []string{one()}
+	if second := one(); m.chance(250) && second != names[0] {
+		names = append(names, second)
+	}
+	return names
+}
+
+// open makes a venue, and tells the agent to record it.
+func (r *run) open(name string, seed uint64, first, peaceful bool, faulty time.Duration) error {
+	m := r.m
+	bases := []string{"AAA", "BBB"}[:1+m.rng.IntN(2)]
+	if r.plan.Venue != "" {
+		bases = []string{"AAA", "BBB"}
+	}
+	c := config.Venue{WSURL: "ws://" + name + wsPaths[name], RestURL: "http://" + name, Lines: 1 + m.rng.IntN(2)}
+	if r.plan.Venue != "" {
+		c.Lines = r.plan.Lines
+	}
+	for _, b := range bases {
+		c.Symbols = append(c.Symbols, spell(name, b))
+	}
+	symbols := simvenue.Markets(name, c.Symbols...)
+	for i := range symbols {
+		symbols[i].Depth, symbols[i].PerMille = 100+m.rng.IntN(160), 10+m.rng.IntN(50)
+		if r.plan.Venue != "" {
+			symbols[i].PerMille += 20
+		}
+	}
+	switch name {
+	case "binance":
+		c.Depth = 5000
+	case "kraken":
+		c.Depth = []int{10, 25, 100, 1000}[m.rng.IntN(4)]
+	case "bybit", "bybit_linear":
+		c.Depth = []int{50, 200}[m.rng.IntN(2)]
+	}
+	least := 15 * time.Second // or a book that begins anew each time would not get going
+	if name == "binance" {
+		least = 5 * time.Second
+	}
+	if m.chance(300) && r.plan.Venue == "" {
+		c.ReconnectEvery = config.Duration(m.between(least, 40*time.Second))
+	}
+	var faults []simvenue.Fault
+	switch {
+	case r.plan.Fault != "":
+		faults = []simvenue.Fault{r.fault(r.plan.Fault, 0)}
+	case !peaceful && m.chance(600):
+		for range 1 + m.rng.IntN(3) {
+			if f := r.fault(faultNames[m.rng.IntN(numFaults)], faulty); occurs(f.Name, name) {
+				faults = append(faults, f)
+			}
+		}
+	}
+	v, err := newVenue(m, name, seed, symbols, faults)
+	if err != nil {
+		return err
+	}
+	r.venues = append(r.venues, v)
+	r.cfg.Venues[name] = c
+	m.say("run", "%s: %d symbols, depth %d, %d lines, planned reconnect every %s, faults %v", name, len(symbols), c.Depth, c.Lines, time.Duration(c.ReconnectEvery), faults)
+	return nil
+}
+
 // configure draws rings, segments and limits.
-func (r *run) configure(symbols []world.Symbol) {
+func (r *run) configure() {
 	m := r.m
 	c := config.Default()
 	c.QuestDB, c.Listen, c.TopLevels = "http::addr=simulated:9000;", "", 5
@@ -195,16 +284,40 @@ func (r *run) configure(symbols []world.Symbol) {
 	c.Journal.Segment = config.Bytes(32<<10 + m.rng.Int64N(200<<10))
 	c.Journal.Keep = config.Duration(m.between(30*time.Second, 2*time.Hour))
 	c.Rings = config.Rings{Inputs: 64 << 10, Rows: 64 << 10}
-	v := config.Venue{WSURL: "ws://venue", RestURL: "http://venue", Depth: 5000, Lines: 1 + m.rng.IntN(2)}
-	if m.chance(300) {
-		v.ReconnectEvery = config.Duration(m.between(5*time.Second, 40*time.Second))
-	}
-	for _, s := range symbols {
-		v.Symbols = append(v.Symbols, s.Name)
-	}
-	c.Venues = map[string]config.Venue{"binance": v}
+	c.Venues = map[string]config.Venue{}
 	r.cfg = c
-	m.say("run", "%d symbols, %d lines, planned reconnect every %s, segments of %d bytes", len(symbols), v.Lines, time.Duration(v.ReconnectEvery), c.Journal.Segment)
+	m.say("run", "segments of %d bytes", c.Journal.Segment)
+}
+
+// hasStruck tells of a venue's own fault.
+func (r *run) hasStruck(fault string) bool {
+	for _, v := range r.venues {
+		for _, s := range v.core.Strikes() {
+			if s.Fault == fault {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// well: every book has begun again.
+func (r *run) well() bool {
+	if r.life.agent == nil {
+		return true
+	}
+	if r.m.nowNs < r.lookNs {
+		return false
+	}
+	r.lookNs = r.m.nowNs + int64(time.Second)
+	for _, s := range r.life.agent.Status().Symbols {
+		for stream, c := range s.Coverage {
+			if c.State == event.StateGap.String() && (stream == event.StreamBook.String() || !r.hasStruck("refuse-subscribe")) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // boot starts the agent, as an operator or a supervisor does.
@@ -217,7 +330,7 @@ func (r *run) boot() {
 	r.life = l
 	r.past = append(r.past, l)
 	r.lives++
-	net := network{r.venue, p}
+	net := network{r, p}
 	m.say("operator", "starts the agent, life %d; its clock is %s ahead", r.lives, time.Duration(p.aheadNs))
 	on := agent.Machine{
 		Name: fmt.Sprintf("sim/%d", r.lives), Sched: p, Clock: p, Seed: m.rng.Uint64,
@@ -255,7 +368,7 @@ func (r *run) until(endNs int64, done func() bool) error {
 		if r.failed != nil {
 			return r.failed
 		}
-		if l := r.life; l.ended && !l.p.dead && !l.succeeded && (!r.calm || l.stopped && done == nil) {
+		if l := r.life; l.ended && !l.p.dead && !l.succeeded && (!r.calm || l.stopped && done == nil || l.err != nil && r.mayFail()) {
 			l.succeeded = true
 			if l.err != nil && !r.mayFail() && !(l.stopped && l.agent == nil) {
 				return fmt.Errorf("the agent ended with an error: %w", l.err)
@@ -297,8 +410,10 @@ func (r *run) die(power bool) {
 		return
 	}
 	l.p.kill()
-	for _, c := range append([]*conn(nil), r.venue.conns...) {
-		c.Close(1006, "")
+	for _, v := range r.venues {
+		for _, c := range slices.Clone(v.conns) {
+			c.Close(1006, "")
+		}
 	}
 	r.stats.Kills++
 	r.m.say("operator", "kill -9")
@@ -312,16 +427,28 @@ func (r *run) die(power bool) {
 		// A frame may have waited for a while before it was written, and the writer
 		// learns late that a sync has failed.
 		const waited, late = int64(5 * time.Second), int64(2 * time.Second)
+		// Of a clock that was put back the rows are ahead.
+		newest := int64(0)
+		for k := range r.db.rows {
+			newest = max(newest, k.ts)
+		}
 		for _, u := range append(r.disk.unsynced, [2]int64{min(r.disk.syncNs, r.m.nowNs-int64(time.Second)), r.m.nowNs}) {
-			r.cuts = append(r.cuts, cut{u[0] + l.p.aheadNs - waited, u[1] + l.p.aheadNs + late})
+			r.cuts = append(r.cuts, cut{u[0] + l.p.aheadNs - waited, max(u[1]+l.p.aheadNs+late, newest)})
 		}
 	}
 	r.m.after(r.m.between(0, 8*time.Second), r.bootAgain)
 }
 
-// mayFail: an agent may end with an error only over its journal.
+// resumed: rows of an agent that is no more have just shown in a table that was
+// suspended. Another, whose own list of names a power loss has taken, cannot tell that
+// from one that is alive, and may refuse to start.
+func (r *run) resumed() bool {
+	return r.db.resumedNs != 0 && r.m.nowNs-r.db.resumedNs < int64(10*time.Second)
+}
+
+// mayFail: an agent may end with an error only over its journal, or over another agent.
 func (r *run) mayFail() bool {
-	return r.disk.refusing || r.disk.fail > 0 || r.disk.room < roomy/2 || r.disk.troubledNs != 0 && r.m.nowNs-r.disk.troubledNs < int64(20*time.Second)
+	return r.resumed() || r.disk.refusing || r.disk.fail > 0 || r.disk.room < roomy/2 || r.disk.troubledNs != 0 && r.m.nowNs-r.disk.troubledNs < int64(20*time.Second)
 }
 
 func (r *run) bootAgain() {

@@ -39,7 +39,7 @@ func many(first, runs uint64) (failed *Result, sum Stats) {
 				if n >= runs {
 					return
 				}
-				r := Run(first+n, false)
+				r := Run(first+n, Plan{}, false)
 				mu.Lock()
 				sum.add(&r.Stats)
 				if r.Err != nil && (failed == nil || r.Seed < failed.Seed) {
@@ -62,7 +62,7 @@ func many(first, runs uint64) (failed *Result, sum Stats) {
 // and not luck; `make sim RUNS=n` begins anywhere.
 func TestSim(t *testing.T) {
 	if os.Getenv("DEEPTAPE_SIM_SEED") != "" && os.Getenv("DEEPTAPE_SIM_RUNS") == "" {
-		r := Run(number(t, "DEEPTAPE_SIM_SEED", 0), true)
+		r := Run(number(t, "DEEPTAPE_SIM_SEED", 0), Plan{}, true)
 		t.Logf("seed %d\n%s", r.Seed, strings.Join(r.Trace.Lines, "\n"))
 		t.Logf("%s", r.Stats)
 		if r.Err != nil {
@@ -79,12 +79,15 @@ func TestSim(t *testing.T) {
 	start := time.Now()
 	failed, sum := many(first, runs)
 	t.Logf("seeds %d to %d in %s: %s", first, first+runs-1, time.Since(start).Round(time.Millisecond), sum)
+	if runs >= 500 {
+		t.Logf("the venues' own faults:\n%s", sum.struck())
+	}
 	if failed != nil {
-		again := Run(failed.Seed, true)
+		again := Run(failed.Seed, Plan{}, true)
 		t.Fatalf("seed %d: %v\n`make sim SEED=%d` shows the whole trace; its end:\n%s", failed.Seed, failed.Err, failed.Seed,
 			strings.Join(again.Trace.Lines[max(0, len(again.Trace.Lines)-40):], "\n"))
 	}
-	if runs >= 500 && (sum.Kills < 100 || sum.PowerLosses < 5 || sum.Deferred < 1000 || sum.Lost < 100 || sum.Peaceful < 10) {
+	if runs >= 500 && (sum.Kills < 100 || sum.PowerLosses < 5 || sum.Deferred < 1000 || sum.Lost < 100 || sum.Peaceful < 10 || sum.Compared < 100_000) {
 		t.Errorf("the weather was too mild: %s", sum)
 	}
 }
@@ -93,7 +96,7 @@ func TestSim(t *testing.T) {
 func TestSameSeed(t *testing.T) {
 	first := rand.Uint64N(1e15)
 	for seed := first; seed < first+6; seed++ {
-		a, b := Run(seed, true), Run(seed, true)
+		a, b := Run(seed, Plan{}, true), Run(seed, Plan{}, true)
 		if !slices.Equal(a.Trace.Lines, b.Trace.Lines) {
 			for i := range a.Trace.Lines {
 				if i >= len(b.Trace.Lines) || a.Trace.Lines[i] != b.Trace.Lines[i] {

@@ -1,11 +1,46 @@
 package vsim
 
 import (
-	"fmt"
+	"slices"
 	"time"
 
+	"deeptape/bench/simvenue"
 	"deeptape/ilp/line"
 )
+
+// The venues and the faults that they make themselves, in the order of Stats.Struck.
+const numVenues, numFaults = 6, 20
+
+var (
+	venueNames = []string{"binance", "coinbase", "kraken", "okx", "bybit", "bybit_linear"}
+	faultNames = simvenue.FaultNames()
+)
+
+// occurs tells whether a venue can have a fault.
+func occurs(fault, venue string) bool {
+	for _, f := range simvenue.Faults() {
+		if f.Name == fault {
+			return len(f.Venues) == 0 || slices.Contains(f.Venues, venue)
+		}
+	}
+	return false
+}
+
+// fault draws when one of a venue's own faults strikes: soon where it is planned, when
+// all is well.
+func (r *run) fault(name string, within time.Duration) simvenue.Fault {
+	n := 20 + r.m.rng.IntN(20) // of book updates
+	if within > 0 {
+		n = 1 + r.m.rng.IntN(int(within/time.Second)*2)
+	}
+	switch name {
+	case "refuse-subscribe", "silent-subscribe", "stale-snapshot", "429":
+		if n = 1; within > 0 {
+			n += r.m.rng.IntN(2)
+		}
+	}
+	return simvenue.Fault{Name: name, N: n}
+}
 
 // weather draws the faults of a run: which kinds there are, how often each strikes,
 // and when the rare ones do.
@@ -17,18 +52,21 @@ func (r *run) weather(faulty time.Duration) {
 		}
 		return 1 + m.rng.IntN(most)
 	}
-	r.venue.faults = venueFaults{
-		drop: rate(300, 30), double: rate(300, 50), cut: rate(200, 10), garble: rate(200, 10), lag: rate(200, 10),
-		disconnect: rate(300, 5), halfOpen: rate(150, 2), refuse: rate(250, 500), shutdown: rate(150, 2),
-		stale: rate(250, 600), cacheFor: rate(200, 600), empty: rate(200, 300), slow: rate(250, 600),
-		limit: rate(250, 400), ban: rate(150, 100), broken: rate(200, 300), silent: rate(150, 100),
+	for _, v := range r.venues {
+		v.faults = wayFaults{
+			drop: rate(300, 30), double: rate(300, 50), cut: rate(200, 10), garble: rate(200, 10), lag: rate(200, 10),
+			disconnect: rate(300, 5), halfOpen: rate(150, 2), refuse: rate(250, 500),
+			stale: rate(250, 600), cacheFor: rate(200, 600), empty: rate(200, 300), slow: rate(250, 600),
+			limit: rate(250, 400), ban: rate(150, 100), broken: rate(200, 300), silent: rate(150, 100),
+		}
+		m.say("run", "faults on the way to %s %+v", v.name, v.faults)
 	}
 	r.db.faults = dbFaults{
 		slow: rate(250, 100), failed: rate(250, 300), readOnly: rate(150, 100),
 		lostBefore: rate(250, 200), lostAfter: rate(300, 300), full: rate(150, 100),
 	}
 	r.disk.slow, r.disk.fail = rate(250, 50), rate(150, 20)
-	m.say("run", "faults of the venue %+v, of QuestDB %+v, of the disk: slow %d fail %d", r.venue.faults, r.db.faults, r.disk.slow, r.disk.fail)
+	m.say("run", "faults of QuestDB %+v, of the disk: slow %d fail %d", r.db.faults, r.disk.slow, r.disk.fail)
 
 	// often strikes at random times, so many times at most.
 	often := func(chance, most int, strike func()) {
@@ -72,12 +110,10 @@ func (r *run) weather(faulty time.Duration) {
 		m.after(m.between(0, 30*time.Second), r.db.resume)
 	})
 	often(200, 2, func() {
-		m.say("venue", "is away")
-		r.venue.online = false
-		for len(r.venue.conns) > 0 {
-			r.venue.conns[0].end(fmt.Errorf("the venue goes away"), true)
-		}
-		m.after(m.between(0, 30*time.Second), func() { r.venue.online = true; m.say("venue", "is back") })
+		v := r.venues[m.rng.IntN(len(r.venues))]
+		m.say(v.name, "is away")
+		v.away()
+		m.after(m.between(0, 30*time.Second), func() { v.online = true; m.say(v.name, "is back") })
 	})
 	often(150, 2, func() {
 		m.say("disk", "is full")
@@ -97,9 +133,10 @@ var bulkTables = []string{line.TableBook, line.TableTop, line.TableQuotes, line.
 func (r *run) peace() {
 	r.calm = true
 	r.m.say("run", "peace")
-	r.venue.faults, r.db.faults = venueFaults{}, dbFaults{}
-	r.venue.online, r.db.up = true, true
-	clear(r.venue.cached)
+	for _, v := range r.venues {
+		v.peace()
+	}
+	r.db.faults, r.db.up = dbFaults{}, true
 	r.db.resume()
 	r.disk.slow, r.disk.fail, r.disk.refusing, r.disk.room, r.disk.troubledNs = 0, 0, false, roomy, r.m.nowNs
 	if r.life.ended || r.life.p.dead {
