@@ -30,7 +30,10 @@ type Level struct{ Px, Qty int64 }
 // Book is the book of one instrument. It is not safe for use by two goroutines.
 //
 // Memory: 261 KiB, plus about 25 bytes (at most 64) for each level that ever
-// stood in a far list at the same time; nothing is given back before the book is.
+// stood in a far list at the same time; nothing is given back before the book is. A
+// book of 43,000 levels, nearly all of them far, takes 1.3 MB (TestBookMemory in bench
+// holds all of this to budgets). 256 books take 65 MiB and share no cache: a level costs
+// 63-100 ns where each message goes to another book, sorted slices 228, trees 340-450.
 //
 // Invariants: every level's size is positive; a price stands at most once on a
 // side; grid.tick is at least 1.
