@@ -27,7 +27,7 @@ func newFeed(p *place, src *source) *feed {
 }
 
 func (f *feed) run() {
-	if !f.awaitClients() {
+	if !f.live() && !f.awaitClients() {
 		return
 	}
 	f.started.Store(true)
@@ -151,8 +151,13 @@ func (f *feed) pace(ev *event) bool {
 		return f.sleep(0)
 	}
 	due := f.wall.Add(time.Duration(float64(atNs-f.firstNs) / f.s.opt.Speed))
+	if f.live() {
+		due = time.Unix(0, atNs)
+	}
 	return f.sleep(time.Until(due))
 }
+
+func (f *feed) live() bool { return f.s.opt.Live && f.src.world != nil }
 
 // ask is a depth request that waits at the gate.
 type ask struct {

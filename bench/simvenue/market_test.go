@@ -160,3 +160,24 @@ func TestMarketFaults(t *testing.T) {
 		t.Fatalf("%d gaps, struck %+v", gaps, st.Struck)
 	}
 }
+
+// A live market goes by the clock on the wall and does not wait for clients.
+func TestLive(t *testing.T) {
+	began := time.Now().UnixNano()
+	w, err := NewMarkets("okx", 1, began, "AAA-USDT")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, Options{Worlds: map[string]*world.World{"okx": w}, Speed: 1, Live: true})
+	for end := time.Now().Add(time.Minute); s.Status().Feeds[0].AtNs < began+5e8; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("nothing happens: %+v", s.Status().Feeds)
+		}
+	}
+	if at, now := s.Status().Feeds[0].AtNs, time.Now().UnixNano(); at > now {
+		t.Errorf("the market is %d ns ahead", at-now)
+	}
+	if _, err := New(Options{Worlds: map[string]*world.World{"okx": w}, Speed: 2, Live: true}); err == nil {
+		t.Error("live at another speed")
+	}
+}

@@ -22,6 +22,7 @@
 // subscribed to, since clients subscribe at the pace that the venue lets. From
 // then on its clock is wall time times Speed; it does not wait for clients that
 // come back late, and what nobody is subscribed to is lost as in reality. With
+// Live, a made market waits for nobody, and its times are those of the wall. With
 // Speed 0 there is no clock: frames go as fast as the sockets take them, and the
 // feed waits (again with Quiet) whenever no connection carries any of its
 // topics. So that a cut loses data at Speed 0 too, and the same data each time,
@@ -74,6 +75,7 @@ type Options struct {
 	World      *world.World            // of Binance; stepped by the server alone after New
 	Worlds     map[string]*world.World // the same by venue
 	Load       *world.Schedule         // of Binance, instead of a World; its times are wall times whatever Speed says
+	Live       bool                    // made markets go by the clock on the wall, whoever listens; Speed is 1
 	For        time.Duration           // feed time after which every feed ends; 0 is never
 
 	Quiet        time.Duration // see the package comment; 100 ms
@@ -134,6 +136,9 @@ type place struct {
 // New loads the data and opens the port; Start begins to serve.
 func New(opt Options) (*Server, error) {
 	opt.setDefaults()
+	if opt.Live && opt.Speed != 1 {
+		return nil, fmt.Errorf("cannot run live at speed %v", opt.Speed)
+	}
 	if opt.Speed < 0 {
 		return nil, fmt.Errorf("cannot run at speed %v: it must not be negative", opt.Speed)
 	}

@@ -56,7 +56,7 @@ func (c *demoCmd) Run(ctx context.Context, _ *slog.Logger) (err error) {
 		return err
 	}
 
-	sim, err := (&simCmd{Symbols: demoMarkets, Seed: c.Seed, Speed: 1, Addr: "127.0.0.1:0"}).start()
+	sim, err := (&simCmd{Symbols: demoMarkets, Seed: c.Seed, Speed: 1, Addr: "127.0.0.1:0"}).start(true)
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func (c *simCmd) Help() string {
 }
 
 func (c *simCmd) Run(ctx context.Context, log *slog.Logger) error {
-	s, err := c.start()
+	s, err := c.start(false)
 	if err != nil {
 		return err
 	}
@@ -43,13 +43,14 @@ func (c *simCmd) Run(ctx context.Context, log *slog.Logger) error {
 	return nil
 }
 
-// start makes the server that the flags describe.
-func (c *simCmd) start() (*simvenue.Server, error) {
+// start makes the server that the flags describe. live: its markets do not wait for
+// somebody to listen, or their clock would be late by as long.
+func (c *simCmd) start(live bool) (*simvenue.Server, error) {
 	faults, err := simvenue.ParseFaults(c.Faults)
 	if err != nil {
 		return nil, usageError{err}
 	}
-	opt := simvenue.Options{Addr: c.Addr, Speed: c.Speed, Faults: faults, For: c.For, Ghosts: c.Ghosts, Worlds: map[string]*world.World{}}
+	opt := simvenue.Options{Addr: c.Addr, Speed: c.Speed, Faults: faults, For: c.For, Ghosts: c.Ghosts, Live: live, Worlds: map[string]*world.World{}}
 	for _, f := range c.File {
 		venue, path, ok := strings.Cut(f, ":")
 		if !ok || path == "" {
