@@ -78,12 +78,13 @@ type agent struct {
 func startAgent(t *testing.T, v *venue, db database) *agent {
 	t.Helper()
 	a := &agent{process: start(t, nil, "capture", "-c", v.conf, "--journal", v.journal, "--questdb", db.conf(), "--listen", "127.0.0.1:0")}
-	a.url = a.says(`url=(http://\S+)`, 30*time.Second)
+	a.url = a.says(`url=(http://\S+)`, 2*time.Minute)
 	return a
 }
 
 type agentStatus struct {
 	Agent            string
+	NowNs            int64 `json:"now_ns"`
 	Troubles         []string
 	Frames           map[string]int64
 	LedgerDifference int64 `json:"ledger_difference"`
@@ -93,8 +94,10 @@ type agentStatus struct {
 		LostFrames int64 `json:"lost_frames"`
 	}
 	Symbols []struct {
+		Venue    string
 		Symbol   string
 		Gaps     int64
+		LastNs   int64 `json:"last_message_ns"` // of the book
 		Requests int64 `json:"snapshot_requests"`
 		Stale    int64 `json:"stale_snapshots"`
 		Coverage map[string]struct{ State string }

@@ -159,7 +159,7 @@ func (b *binance) depth(r Request, limit int, text string) Answer {
 	sym.requests++
 	hit := v.strike(sym, sym.requests, faultStale, fault429)
 	for _, name := range hit {
-		strike := Strike{Fault: name, Venue: v.name, Symbol: sym.name}
+		strike := Strike{Fault: name, Venue: v.name, Symbol: sym.name, WallNs: v.wallNs}
 		if name == faultStale {
 			strike.First, strike.Last = sym.cache.lastID, sym.cache.lastID
 		}

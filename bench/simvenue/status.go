@@ -52,6 +52,7 @@ type Strike struct {
 	First     int64  `json:"first"`
 	Last      int64  `json:"last"`
 	Receivers int    `json:"receivers"` // connections that were subscribed to the frame
+	WallNs    int64  `json:"wall_ns"`   // the caller's clock then
 }
 
 // Status of all venues. It may be called at any time, also after Close.

@@ -241,7 +241,7 @@ func (v *Venue) update(sym *symbol, frames []frame, first, last int64) {
 	sym.updates++
 	hit := v.strike(sym, sym.updates, frameFaults...)
 	for _, name := range hit {
-		v.struck = append(v.struck, Strike{Fault: name, Venue: v.name, Symbol: sym.name, First: first, Last: last, Receivers: receivers})
+		v.struck = append(v.struck, Strike{Fault: name, Venue: v.name, Symbol: sym.name, First: first, Last: last, Receivers: receivers, WallNs: v.wallNs})
 		if name == faultZero {
 			sym.zeroSum = true
 		}
