@@ -31,7 +31,8 @@ type testVenue struct {
 // testConn is one connection, as the venue sees it.
 type testConn struct {
 	net.Conn
-	ended chan struct{} // closed when the client has gone
+	writing sync.Mutex
+	ended   chan struct{} // closed when the client has gone
 }
 
 func newTestVenue(t *testing.T) *testVenue {
@@ -92,7 +93,7 @@ func (v *testVenue) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		v.set(func() { v.commands = append(v.commands, time.Now()) })
 		id := text[strings.LastIndex(string(text), ":")+1 : len(text)-1]
-		wsutil.WriteServerText(sock, []byte(`{"result":null,"id":`+string(id)+`}`))
+		c.write(`{"result":null,"id":` + string(id) + `}`)
 	}
 }
 
@@ -110,7 +111,15 @@ func (v *testVenue) conn() *testConn {
 
 func (c *testConn) send(t *testing.T, text string) {
 	t.Helper()
-	if err := wsutil.WriteServerText(c, []byte(text)); err != nil {
+	if err := c.write(text); err != nil {
 		t.Fatalf("cannot send: %v", err)
 	}
+}
+
+// write is one frame, whole: wsutil writes its header and its payload by themselves, and
+// an answer of serve must not come between.
+func (c *testConn) write(text string) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	return wsutil.WriteServerText(c.Conn, []byte(text))
 }

@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gobwas/ws/wsutil"
-
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/ledger"
 	"deeptape/venues/wire"
@@ -131,7 +129,7 @@ func TestPlannedReconnect(t *testing.T) {
 			case <-c.ended:
 				gone = true
 			default:
-				wsutil.WriteServerText(c, []byte(diff("BTCUSDT", id))) // it may be gone by now
+				c.write(diff("BTCUSDT", id)) // it may be gone by now
 			}
 		}
 		c = next
