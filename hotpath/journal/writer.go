@@ -106,7 +106,7 @@ func (w *Writer) Flush() error {
 	w.out = w.out[:cap(w.out)]
 	first, _, _ := event.GetInput(w.raw)
 	h := blockHead{raw: uint32(len(w.raw)), records: w.records, codec: codecS2, ts: first.Ts}
-	p := s2.EncodeBetter(w.out[n:], w.raw)
+	p := compress(w.out[n:], w.raw)
 	if len(p) >= len(w.raw) {
 		h.codec = codecRaw
 		p = w.out[n : n+copy(w.out[n:], w.raw)]
@@ -144,6 +144,17 @@ func (w *Writer) Flush() error {
 		w.raw, w.out = make([]byte, 0, blockBytes), nil
 	}
 	return nil
+}
+
+// compress is s2's better mode, but for blocks of 4 to 16 KiB. s2 keeps the tables of those
+// and of longer ones, 80 and 576 KiB, in one pool, and whenever it is handed one of the
+// other size it allocates: in an agent whose blocks are sometimes shorter, sometimes
+// longer than 16 KiB that would be half a megabyte for every second block.
+func compress(dst, raw []byte) []byte {
+	if len(raw) >= 4<<10 && len(raw) < 16<<10 {
+		return s2.Encode(dst, raw)
+	}
+	return s2.EncodeBetter(dst, raw)
 }
 
 // write appends b to the segment, all of it or, as far as anyone can tell later,
