@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -267,6 +268,9 @@ func (p *faultPass) verdict(t *testing.T, db database) {
 		}
 	}
 	p.judge(t, read)
+	if t.Failed() {
+		t.Logf("the venues closed %v; the agent was warned of\n%s", p.stage.server.Status().Closes, strings.Join(regexp.MustCompile(`.*level=WARN.*`).FindAllString(p.agent.errout.String(), -1), "\n"))
+	}
 }
 
 // unsettled says what is still to come, "" if nothing is.

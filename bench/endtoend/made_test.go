@@ -180,7 +180,7 @@ func (s *stored) checkMade(m *made) (j judged) {
 			if l.side == "bid" && l.px == bogus.px {
 				bogus = level{}
 			}
-			if l.side == "bid" && l.qty != "0" && sortKey(l.px) >= true_.asks[0].key {
+			if !snapshot && l.side == "bid" && l.qty != "0" && sortKey(l.px) >= true_.asks[0].key {
 				bogus, j.bogus = l, true
 			}
 		}
