@@ -73,7 +73,7 @@ var InstructionBudgets = []Instructions{
 	{"decode", "binance recorded depth@100ms", "level", 364, "the same at 28 levels a frame; fastjson took 1622"},
 	{"decode", "binance recorded @trade", "message", 1943, "fastjson took 8415"},
 	{"decode", "binance recorded bookTicker", "message", 1517, "fastjson took 8256"},
-	{"decode", "okx recorded checksum", "level", 531, "13 levels a message, each with two more numbers"},
+	{"decode", "okx recorded checksum", "level", 515, "13 levels a message, each with two more numbers"},
 	{"decode", "bybit_linear recorded orderbook", "level", 384.5, "20 levels a message"},
 	{"decode", "kraken recorded checksum", "message", 2553, "the snapshots are in it: 3.5 levels a message"},
 	{"decode", "coinbase recorded l2_data", "message", 4352, "the snapshots are in it: 3.8 levels a message, each with its time as text"},

@@ -3,6 +3,7 @@ package venues
 import (
 	"bytes"
 	"math/rand/v2"
+	"strings"
 )
 
 // mutant changes a frame as nobody would by chance: it knows where JSON's tokens
@@ -52,8 +53,16 @@ var oddNumbers = []string{
 
 var oddTexts = []string{
 	"", "A", "BTCUSDT", "BTC-USDT", "BTC/USD", "BTC-USD", "ETHUSDT", "\\u0042TCUSDT", "a\\\"b", "a\\\\", "\xff\xfe", "\x00", "é", "buy", "sell", "Buy", "Sell", "BUY", "SELL", "bid", "offer", "snapshot", "update", "delta",
+	strings.Repeat("9", 63), strings.Repeat("9", 64), strings.Repeat("9", 65),
 	"1970-01-01T00:00:00Z", "2026-02-29T00:00:00Z", "2024-02-29T23:59:59.999999999Z", "2026-08-24T22:34:60.5Z", "2026-08-24T22:34:13Z", "2026-08-24T22:34:13.Z", "2026-08-24T22:34:13.1234567890Z",
 	"2026-08-24T22:34:13.483122+00:00", "2026-08-24t22:34:13.483122z", "2026-08-24T22:34:13.48Z", "2026-08-24T24:34:13.48Z", "2026-13-24T22:34:13.48Z", "0001-01-01T00:00:00Z", "2026-08-24T22:34:5.483122Z",
+}
+
+var oddWords = [][2]string{
+	{"snapshot", "update"}, {"snapshot", "delta"}, {"update", "snapshot"}, {"delta", "snapshot"}, {"delta", "update"}, {"update", "delta"},
+	{"buy", "sell"}, {"Sell", "Buy"}, {"BUY", "SELL"}, {"bid", "offer"}, {"offer", "bid"}, {"bid", "ask"}, {"true", "false"}, {"false", "null"}, {"bids", "asks"}, {"asks", "bids"},
+	{"books", "books5"}, {"bbo-tbt", "books"}, {"orderbook.", "orderbook.rpi."}, {"orderbook.50.", "orderbook.1."}, {"orderbook.1.", "orderbook.50."}, {"depthUpdate", "trade"},
+	{"l2_data", "market_trades"}, {"market_trades", "l2_data"}, {"updates", "trades"}, {"seqId", "prevSeqId"}, {"prevSeqId", "seqId"}, {`"u"`, `"U"`}, {`"b"`, `"a"`}, {"Z", "+00:00"},
 }
 
 func pick[T any](r *rand.Rand, of []T) T { return of[r.IntN(len(of))] }
@@ -87,9 +96,12 @@ func (m *mutant) once() {
 		m.replace(from, to, nil)
 	case 1: // twice
 		m.replace(to, to, bytes.Clone(m.buf[from:to]))
-	case 2: // a run of tokens twice: a level, a key with its value
+	case 2: // a run of tokens twice, perhaps with another digit: a level, a key with its value
 		end := m.tokens[min(len(m.tokens)-1, t+1+m.r.IntN(8))][1]
 		m.replace(end, end, bytes.Clone(m.buf[from:end]))
+		if k := end + m.r.IntN(end-from); m.buf[k]-'0' < 10 {
+			m.buf[k] = byte('0' + m.r.IntN(10))
+		}
 	case 3: // a run of tokens gone
 		end := m.tokens[min(len(m.tokens)-1, t+1+m.r.IntN(8))][1]
 		m.replace(from, end, nil)
@@ -108,10 +120,13 @@ func (m *mutant) once() {
 		m.buf[m.r.IntN(len(m.buf))] = byte(m.r.IntN(256))
 	case 10:
 		m.buf[m.r.IntN(len(m.buf))] ^= 1 << m.r.IntN(8)
-	case 11:
+	case 11, 16, 17:
 		if quoted {
 			m.replace(from+1, to-1, []byte(pick(m.r, oddTexts)))
 		}
+	case 15: // a word of a protocol for another one
+		words := pick(m.r, oddWords)
+		m.buf = bytes.Replace(m.buf, []byte(words[0]), []byte(words[1]), 1)
 	case 12, 13: // a digit is another one
 		for range 8 {
 			if k := m.r.IntN(len(m.buf)); m.buf[k]-'0' < 10 {

@@ -48,25 +48,37 @@ func (d *okxDecoder) scanLevels(f []byte, i int, kind Kind, inst int, b *Batch) 
 	m.Hi = len(b.Levels)
 	var isTime, hasChecksum, hasPrev bool
 	for scan.Byte(f, i) == ',' { // each key once
-		if j := scan.Literal(f, i, `,"ts":"`); j >= 0 && !isTime {
-			var ms int64
-			ms, i = scan.Uint(f, j)
-			i = scan.Literal(f, i, `"`)
-			if m.TsEvent, isTime = millis(ms); !isTime {
+		switch scan.Byte(f, i+2) {
+		case 't':
+			if isTime {
 				return false
 			}
-		} else if j := scan.Literal(f, i, `,"seqId":`); j >= 0 && m.Seq == event.Null {
-			m.Seq, i = scan.Uint(f, j)
-		} else if j := scan.Literal(f, i, `,"prevSeqId":`); j >= 0 && !hasPrev && kind != KindQuote {
-			m.SeqPrev, i = scan.Int(f, j)
+			var ms int64
+			ms, i = scan.Uint(f, scan.Literal(f, i, `,"ts":"`))
+			i = scan.Literal(f, i, `"`)
+			m.TsEvent, isTime = millis(ms)
+			if !isTime {
+				return false
+			}
+		case 's':
+			if m.Seq != event.Null {
+				return false
+			}
+			m.Seq, i = scan.Uint(f, scan.Literal(f, i, `,"seqId":`))
+		case 'p':
+			if hasPrev || kind == KindQuote {
+				return false
+			}
+			m.SeqPrev, i = scan.Int(f, scan.Literal(f, i, `,"prevSeqId":`))
 			hasPrev = true
-		} else if j := scan.Literal(f, i, `,"checksum":`); j >= 0 && !hasChecksum && kind != KindQuote {
+		case 'c':
 			var crc int64
-			if crc, i = scan.Int(f, j); crc < math.MinInt32 || crc > math.MaxUint32 {
+			crc, i = scan.Int(f, scan.Literal(f, i, `,"checksum":`))
+			if hasChecksum || kind == KindQuote || crc < math.MinInt32 || crc > math.MaxUint32 {
 				return false
 			}
 			m.Checksum, m.HasChecksum, hasChecksum = uint32(crc), crc != 0, true
-		} else {
+		default:
 			return false
 		}
 	}

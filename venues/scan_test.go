@@ -160,6 +160,38 @@ func TestScannerShapes(t *testing.T) {
 	}
 }
 
+// A frame that is too long for the parser is too long for the scanner: the bounds lie
+// between the two lengths of each row, but where levels are taken out.
+func TestScannerLimits(t *testing.T) {
+	for _, c := range []struct {
+		venue, head, element, tail string
+		fits, tooMany              int
+	}{
+		{"binance", `{"e":"depthUpdate","E":1,"s":"A","U":1,"u":2,"b":[`, `["1.5","2"]`, `],"a":[]}`, 43_000, 44_000},
+		{"okx", `{"arg":{"channel":"books","instId":"A"},"action":"update","data":[{"asks":[`, `["1.5","2","0","3"]`, `],"bids":[],"ts":"1"}]}`, 26_000, 26_500},
+		{"okx", `{"arg":{"channel":"trades","instId":"A"},"data":[`, `{"instId":"A","tradeId":"7","px":"1.5","sz":"2","side":"buy","ts":"1"}`, `]}`, 18_000, 19_000},
+		{"bybit", `{"topic":"orderbook.50.A","ts":1,"type":"delta","data":{"s":"A","b":[`, `["1.5","2"]`, `],"a":[],"u":2,"seq":3},"cts":1}`, 43_000, 44_000},
+		{"bybit", `{"topic":"publicTrade.A","ts":1,"type":"snapshot","data":[`, `{"i":"7","T":1,"p":"1.5","v":"2","S":"Sell","s":"A","BT":false}`, `]}`, 16_000, 17_000},
+		{"kraken", `{"channel":"book","type":"update","data":[{"symbol":"A","bids":[`, `{"price":1.5,"qty":2}`, `],"asks":[],"checksum":1}]}`, 43_000, 44_000},
+		{"kraken", `{"channel":"trade","type":"update","data":[`, `{"symbol":"A","side":"buy","price":1.5,"qty":2,"ord_type":"limit","trade_id":7,"timestamp":"2026-08-24T22:21:57Z"}`, `]}`, 16_000, 17_000},
+		{"coinbase", `{"channel":"l2_data","timestamp":"","sequence_num":1,"events":[{"type":"update","product_id":"A","updates":[`, `{"side":"bid","event_time":"2026-08-24T22:34:13Z","price_level":"1.5","new_quantity":"2"}`, `]}]}`, 50_000, 0},
+		{"coinbase", `{"channel":"market_trades","timestamp":"","sequence_num":1,"events":[{"type":"update","trades":[`, `{"product_id":"A","trade_id":"7","price":"1.5","size":"2","time":"2026-08-24T22:34:13Z","side":"BUY"}`, `]}]}`, 10_000, 10_500},
+		{"coinbase", `{"channel":"l2_data","timestamp":"","sequence_num":1,"events":[`, `{"type":"update","product_id":"A","updates":[]}`, `]}`, 100, 0},
+	} {
+		v, _ := ByName(c.venue)
+		for _, n := range []int{c.fits, c.tooMany} {
+			r := newScanRig(t, v, scales{2, 2}, scanSymbols)
+			frame := []byte(c.head + strings.Repeat(c.element+",", max(1, n)-1) + c.element + c.tail)
+			if diff := r.same(frame, -1); diff != "" {
+				t.Errorf("%s, %d times %s: %.300s", c.venue, n, c.element, diff)
+			}
+			if taken := r.accepted == 1; taken != (n != c.tooMany) && n > 0 {
+				t.Errorf("%s, %d times %s: taken by the scanner: %v", c.venue, n, c.element, taken)
+			}
+		}
+	}
+}
+
 // scannerAgrees: line for line of a recording, and nothing is handed over once the
 // scales are found. (TestConformanceDecode calls it, to load the recording once.)
 func scannerAgrees(t *testing.T, rec *recorded) {

@@ -15,8 +15,13 @@
 // This package must never allocate (but Pairs and Quads, by append), never panic
 // whatever the bytes and the place, and never keep a frame.
 //
-// Digits are read eight at a time in a 64-bit word, which needs no loop and no branch
-// that depends on how many there are.
+// Digits are read eight at a time in a 64-bit word. Levels of the recordings, turn by
+// turn on one machine, against a loop over the bytes: Binance 14.8 ns against 21.5,
+// Bybit 15.4 against 16.1. The length of the next number is guessed by the processor:
+// where a branch says that it is one digit, or eight, the next place does not wait for
+// the count. Doing without those branches cost half as much again (23 ns), and a
+// branch for each length from one to seven gained 5 % that the whole decoder did not
+// show.
 package scan
 
 import (
@@ -218,16 +223,17 @@ func decimal(b []byte, i int, s *scaled) (m int64, next int) {
 	nd := (t + 0x76*ones | t) & highs
 	n := uint(bits.TrailingZeros64(nd)) / 8
 	whole := t & 0xff
+	next = i + 1
 	if n != 1 {
 		if n-1 >= 7 || byte(w) == '0' { // none, or eight and perhaps more
 			return longDecimal(b, i, s)
 		}
 		whole = value(t, n)
+		next = i + int(n)
 	}
 	if whole > s.most {
 		return longDecimal(b, i, s)
 	}
-	next = i + int(n)
 	if b[next] != '.' {
 		return int64(whole * s.pow), next
 	}
