@@ -316,7 +316,7 @@ func (r *rig) applied(ctx context.Context) error {
 
 // mostRSSBytes bounds the agent's memory whatever is sent to it: three feeds with
 // their rings, their large snapshots and their books, eleven batches on their way.
-const mostRSSBytes = 1 << 30
+const mostRSSBytes = 640 << 20
 
 // check is what must hold on any machine.
 func (g *recorded) check() error {
