@@ -6,7 +6,7 @@
 // goroutines, sleeps and waits through a Sched only: no channel that blocks, no
 // select without a default, no WaitGroup, no timer of its own, and no lock held over
 // anything that waits. A task waits at a Doorbell for whatever others leave for it,
-// and looks again when it is woken.
+// and looks again when it is woken; a Queue is where they leave it in order.
 //
 // Invariants: on a simulated Sched one task runs at a time, and changes only where
 // it waits, so everything between two waits happens at one instant.

@@ -84,8 +84,8 @@ type Deliverer struct {
 	building [numBulk]*batch
 	free     []*batch
 	posters  []*poster
-	work     queue[*batch] // for the posters
-	finished queue[*batch]
+	work     task.Queue[*batch] // for the posters
+	finished task.Queue[*batch]
 	out      int // batches at posters
 	unacked  map[*batch]struct{}
 	slow     *lowRate
@@ -147,7 +147,7 @@ func New(opt Options, bell *ring.Doorbell, lanes []*lane.Lane) *Deliverer {
 		opt.OpenLowRate = func() (LowRate, error) { return sender.OpenLowRate(opt.DB) }
 	}
 	d := &Deliverer{opt: opt, bell: bell, clock: opt.NowNs, sched: opt.Sched, unacked: map[*batch]struct{}{}, watchBell: opt.Sched.NewDoorbell(), watchEvery: watchEvery, retryMin: retryMin}
-	d.finished.bells = []*ring.Doorbell{bell}
+	d.finished.RingAt(bell)
 	d.lost.Store(1)
 	for i, l := range lanes {
 		d.lanes = append(d.lanes, &laneState{l: l, index: i, encoded: l.Acked(), stored: l.Acked()})
@@ -161,7 +161,7 @@ func New(opt Options, bell *ring.Doorbell, lanes []*lane.Lane) *Deliverer {
 	for _, s := range []origin{fromPoster1, fromPoster2} {
 		p := newPoster(d, s)
 		d.posters = append(d.posters, p)
-		d.work.bells = append(d.work.bells, p.bell)
+		d.work.RingAt(p.bell)
 	}
 	d.slow = newLowRate(d)
 	return d
@@ -305,7 +305,7 @@ func (d *Deliverer) step() (worked bool, err error) {
 // collect takes finished batches back.
 func (d *Deliverer) collect() (worked bool) {
 	for {
-		b, ok := d.finished.take()
+		b, ok := d.finished.Take()
 		if !ok {
 			return worked
 		}
@@ -346,7 +346,7 @@ func (d *Deliverer) dispatch(t int) {
 	d.building[t] = d.takeBatch(bulkTable(t))
 	d.unacked[b] = struct{}{}
 	d.out++
-	d.work.put(b)
+	d.work.Put(b)
 }
 
 // roomForAny: a record may go to any table, so every table needs a batch.

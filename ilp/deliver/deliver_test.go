@@ -430,8 +430,8 @@ func TestCoverageBounded(t *testing.T) {
 		if i > 1_000_000 {
 			t.Fatalf("stuck with %d pending", len(d.slow.order))
 		}
-		if p, ok := d.slow.work.take(); ok {
-			d.slow.done.put(p)
+		if p, ok := d.slow.work.Take(); ok {
+			d.slow.done.Put(p)
 		}
 		d.slow.nextNs = 0
 		if _, err := d.step(); err != nil {

@@ -9,6 +9,7 @@ import (
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/ledger"
 	"deeptape/hotpath/ring"
+	"deeptape/hotpath/task"
 	"deeptape/ilp/line"
 	"deeptape/ilp/qdb"
 	"deeptape/ilp/sender"
@@ -31,8 +32,8 @@ type LowRate interface {
 type lowRate struct {
 	d       *Deliverer
 	bell    *ring.Doorbell // of run
-	work    queue[*parcel]
-	done    queue[*parcel]
+	work    task.Queue[*parcel]
+	done    task.Queue[*parcel]
 	sent    *parcel // that run has, or nil
 	nextNs  int64
 	statsNs int64
@@ -131,8 +132,8 @@ const (
 
 func newLowRate(d *Deliverer) *lowRate {
 	l := &lowRate{d: d, bell: d.sched.NewDoorbell(), pending: map[coverageKey]*pendingCoverage{}, low: make([]uint64, len(d.lanes))}
-	l.work.bells = []*ring.Doorbell{l.bell}
-	l.done.bells = []*ring.Doorbell{d.bell}
+	l.work.RingAt(l.bell)
+	l.done.RingAt(d.bell)
 	l.parcel = l.newParcel()
 	return l
 }
@@ -206,7 +207,7 @@ func (l *lowRate) coverage(ls *laneState, inst *line.Inst, rec []byte) {
 }
 
 func (l *lowRate) step(now int64) (worked bool) {
-	if p, ok := l.done.take(); ok {
+	if p, ok := l.done.Take(); ok {
 		for i, n := range p.lanes {
 			rows := l.d.lanes[i].l.Rows.Deliver()
 			rows.Ack(ledger.Coverage, n.coverage-n.refusedCoverage, n.refusedCoverage)
@@ -229,7 +230,7 @@ func (l *lowRate) step(now int64) (worked bool) {
 	}
 	l.sent = l.parcel
 	l.parcel = l.newParcel()
-	l.work.put(l.sent)
+	l.work.Put(l.sent)
 	return true
 }
 
@@ -273,7 +274,7 @@ func (l *lowRate) run(ctx context.Context) {
 		}
 	}()
 	for {
-		p, ok := l.work.await(ctx, l.bell)
+		p, ok := l.work.Await(ctx, l.bell)
 		if !ok {
 			return
 		}
@@ -322,7 +323,7 @@ func (l *lowRate) run(ctx context.Context) {
 		if l.d.Health.set(fromLowRate, "", l.d.clock()) {
 			l.d.opt.Log.Info("QuestDB takes coverage again")
 		}
-		l.done.put(p)
+		l.done.Put(p)
 	}
 }
 

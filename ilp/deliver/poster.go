@@ -37,11 +37,11 @@ func (p *poster) run(ctx context.Context) {
 		return
 	}
 	for {
-		b, ok := p.d.work.await(ctx, p.bell)
+		b, ok := p.d.work.Await(ctx, p.bell)
 		if !ok || !p.deliver(ctx, b) {
 			return // the process ends; the journal still has the rows
 		}
-		p.d.finished.put(b)
+		p.d.finished.Put(b)
 	}
 }
 

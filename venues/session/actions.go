@@ -50,7 +50,7 @@ func (s *Session) fetch(a feed.Action) {
 			return
 		}
 		ans.connection, ans.inst, ans.request = connection, uint16(a.Inst), a.Request
-		s.inbox.put(ans)
+		s.inbox.Put(&ans)
 		s.interrupt()
 	})
 }

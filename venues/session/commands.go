@@ -106,7 +106,7 @@ func (s *Session) send() error {
 		case !direct && d == nil: // it has ended
 			s.sends = slices.Delete(s.sends, i, i+1)
 			continue
-		case waits[c.line] && !c.ping, !direct && d.texts.full(), !s.admit(c, s.clock.NowNs()):
+		case waits[c.line] && !c.ping, !direct && d.texts.Len() >= sideTexts, !s.admit(c, s.clock.NowNs()):
 			waits[c.line] = true
 			i++
 			continue
@@ -117,7 +117,7 @@ func (s *Session) send() error {
 		}
 		s.sends = slices.Delete(s.sends, i, i+1)
 		if !direct {
-			d.texts.put(text) // there is room: only the owner fills it
+			d.texts.Put(text)
 			(*d.live.Load()).Interrupt()
 		} else if err := s.conn.WriteText(text); err != nil {
 			return nil // Read will say Closed

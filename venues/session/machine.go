@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"sync"
 
 	"deeptape/venues/wire"
 )
@@ -49,70 +48,4 @@ type answer struct {
 	request    uint32
 	status     uint16
 	body       []byte
-}
-
-// outbox holds the commands that wait for the second line's reader to write them.
-type outbox struct {
-	mu    sync.Mutex
-	texts [][]byte
-}
-
-// put is false if there is no room: the reader writes nothing.
-func (o *outbox) put(text []byte) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(o.texts) >= sideTexts {
-		return false
-	}
-	o.texts = append(o.texts, text)
-	return true
-}
-
-// take returns the oldest text, or nil.
-func (o *outbox) take() []byte {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if len(o.texts) == 0 {
-		return nil
-	}
-	text := o.texts[0]
-	o.texts = o.texts[1:]
-	return text
-}
-
-func (o *outbox) full() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return len(o.texts) >= sideTexts
-}
-
-// inbox holds the answers until the owner takes them. An instrument has at most one
-// request under way, and those of ended connections leave nothing here.
-type inbox struct {
-	mu      sync.Mutex
-	answers []answer
-}
-
-func (b *inbox) put(a answer) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.answers = append(b.answers, a)
-}
-
-// take returns the oldest answer, or nil.
-func (b *inbox) take() *answer {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if len(b.answers) == 0 {
-		return nil
-	}
-	a := b.answers[0]
-	b.answers = b.answers[1:]
-	return &a
-}
-
-func (b *inbox) clear() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.answers = nil
 }

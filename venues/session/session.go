@@ -99,9 +99,9 @@ type Session struct {
 	reserved  [2]int    // commands of the lines' connections that are being dialled
 	queued    int       // what this session has added to Budgets.queued
 	lines     lineState
-	inbox     inbox
-	held      *answer // taken from the inbox and not yet journalled
-	keyframes uint64  // of those that the journal has asked for, made
+	inbox     task.Queue[*answer] // to requests; those of ended connections leave nothing here
+	held      *answer             // taken from the inbox and not yet journalled
+	keyframes uint64              // of those that the journal has asked for, made
 	scratch   []byte
 	live      atomic.Pointer[Conn] // the connection to interrupt
 	fetchCtx  context.Context      // ends with the connection
@@ -257,7 +257,7 @@ func (s *Session) park(ready func() bool, wait time.Duration) {
 func (s *Session) idle(ctx context.Context, wait time.Duration) error {
 	end := s.clock.NowNs() + int64(wait)
 	for ctx.Err() == nil && s.clock.NowNs() < end {
-		s.inbox.clear() // answers for a connection that has ended
+		s.inbox.Clear() // answers for a connection that has ended
 		s.park(func() bool { return ctx.Err() != nil }, min(s.untilTick(), time.Duration(end-s.clock.NowNs())))
 		if err := s.tick(); err != nil {
 			return err
@@ -444,7 +444,7 @@ func (s *Session) interrupt() {
 func (s *Session) drainInbox() error {
 	for {
 		if s.held == nil {
-			if s.held = s.inbox.take(); s.held == nil {
+			if s.held, _ = s.inbox.Take(); s.held == nil {
 				return nil
 			}
 		}

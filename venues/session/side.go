@@ -34,7 +34,7 @@ const (
 type side struct {
 	line    uint8
 	frames  *ring.Ring // 8 bytes stamp, then the message
-	texts   outbox
+	texts   task.Queue[[]byte]
 	up      atomic.Bool // it is connected
 	stopped atomic.Bool // the reader is to leave the socket to the owner
 	live    atomic.Pointer[Conn]
@@ -210,7 +210,8 @@ func (s *Session) takeOver() (Conn, error) {
 	}
 	l.nextSide = now + int64(l.backoff.Next())
 	l.line, l.since, l.planned = d.line, d.since, d.leaving
-	for text := d.texts.take(); text != nil; text = d.texts.take() { // they are journalled; the reader has not written them
+	// What the reader has not written is in the journal already.
+	for text, ok := d.texts.Take(); ok; text, ok = d.texts.Take() {
 		if err := d.conn.WriteText(text); err != nil {
 			break // Read will say Closed
 		}
@@ -290,8 +291,8 @@ func (s *Session) readSide(ctx context.Context, d *side) {
 			fallthrough
 		default:
 			for !d.stopped.Load() {
-				text := d.texts.take()
-				if text == nil || conn.WriteText(text) != nil {
+				text, ok := d.texts.Take()
+				if !ok || conn.WriteText(text) != nil {
 					break // Read will say Closed
 				}
 			}

@@ -60,7 +60,7 @@ func TestSpareFetches(t *testing.T) {
 		t.Helper()
 		var got []uint32
 		for began := time.Now(); len(got) < n && time.Since(began) < 20*time.Second; time.Sleep(time.Millisecond) {
-			if a := s.inbox.take(); a != nil {
+			if a, ok := s.inbox.Take(); ok {
 				got = append(got, a.request)
 			}
 		}
