@@ -181,25 +181,13 @@ func (binance) Instruments(body []byte, symbols []string) ([]event.Instrument, i
 }
 
 func (binance) NewDecoder(insts []event.Instrument) Decoder {
-	d := &binanceDecoder{bySymbol: make(map[string]int, len(insts)), scales: make([]scales, len(insts))}
-	for i, inst := range insts {
-		d.bySymbol[inst.Symbol] = i
-		d.scales[i] = scales{inst.PxScale, inst.QtyScale}
-	}
-	d.names = newNames(d.bySymbol)
-	return d
+	return &binanceDecoder{decoding: newDecoding(insts)}
 }
 
 type binanceDecoder struct {
-	scanned
-	names    names
-	parser   parser
-	bySymbol map[string]int
-	scales   []scales
-	tradeID  []byte
+	decoding
+	tradeID []byte
 }
-
-func (d *binanceDecoder) SetScale(inst int, px, qty int8) { d.scales[inst] = scales{px, qty} }
 
 // Decode reads a combined frame {"stream":…,"data":…}, a bare one, or the answer
 // to a command.
@@ -273,7 +261,7 @@ func (d *binanceDecoder) depth(data *fastjson.Value, b *Batch) ledger.Reason {
 		return ledger.Malformed
 	}
 	m.SeqPrev = m.First - 1
-	return d.sides(data.Get("b"), data.Get("a"), m, b)
+	return bothSides(data.Get("b"), data.Get("a"), d.scales[m.Inst], m, b)
 }
 
 // DecodeSnapshot reads {"lastUpdateId":…,"bids":[…],"asks":[…]}.
@@ -298,23 +286,7 @@ func (d *binanceDecoder) parseSnapshot(inst int, body []byte, b *Batch) ledger.R
 	if m.Seq, ok = id(v, "lastUpdateId"); !ok {
 		return ledger.Malformed
 	}
-	return d.sides(v.Get("bids"), v.Get("asks"), m, b)
-}
-
-func (d *binanceDecoder) sides(bids, asks *fastjson.Value, m *Message, b *Batch) ledger.Reason {
-	if bids == nil || asks == nil {
-		return ledger.Malformed
-	}
-	sc := d.scales[m.Inst]
-	need := sc
-	m.Lo = len(b.Levels)
-	reason := levels(bids, event.Bid, sc, &need, b)
-	if reason == ledger.Accepted {
-		reason = levels(asks, event.Ask, sc, &need, b)
-	}
-	m.Hi = len(b.Levels)
-	m.PxScale, m.QtyScale = need.px, need.qty
-	return reason
+	return bothSides(v.Get("bids"), v.Get("asks"), d.scales[m.Inst], m, b)
 }
 
 func (d *binanceDecoder) trade(data *fastjson.Value, b *Batch) ledger.Reason {
@@ -342,10 +314,7 @@ func (d *binanceDecoder) trade(data *fastjson.Value, b *Batch) ledger.Reason {
 	default:
 		return ledger.Malformed
 	}
-	need := d.scales[inst]
-	reason := d.pair(data, "p", "q", inst, &m.Px, &m.Qty, &need)
-	m.PxScale, m.QtyScale = need.px, need.qty
-	return reason
+	return pxQty(data.Get("p"), data.Get("q"), d.scales[inst], m)
 }
 
 func (d *binanceDecoder) quote(data *fastjson.Value, b *Batch) ledger.Reason {

@@ -172,30 +172,12 @@ func (v bybit) Instruments(body []byte, symbols []string) ([]event.Instrument, i
 }
 
 func (bybit) NewDecoder(insts []event.Instrument) Decoder {
-	d := &bybitDecoder{bySymbol: make(map[string]int, len(insts)), scales: make([]scales, len(insts))}
-	for i, inst := range insts {
-		d.bySymbol[inst.Symbol] = i
-		d.scales[i] = scales{inst.PxScale, inst.QtyScale}
-	}
-	d.names = newNames(d.bySymbol)
-	return d
+	return &bybitDecoder{inStream: inStream{newDecoding(insts)}}
 }
 
 type bybitDecoder struct {
-	scanned
-	names    names
-	parser   parser
-	bySymbol map[string]int
-	scales   []scales
-	text     []byte // of a refusal that lists topics
-}
-
-func (d *bybitDecoder) SetScale(inst int, px, qty int8) { d.scales[inst] = scales{px, qty} }
-
-// DecodeSnapshot: no snapshot is ever asked for.
-func (d *bybitDecoder) DecodeSnapshot(_ int, _ []byte, b *Batch) ledger.Reason {
-	b.Reset()
-	return ledger.UnknownShape
+	inStream
+	text []byte // of a refusal that lists topics
 }
 
 // Decode reads a push {"topic":…,"data":…}, or the answer to a command.

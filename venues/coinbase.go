@@ -188,43 +188,27 @@ func (coinbase) Instruments(body []byte, symbols []string) ([]event.Instrument, 
 }
 
 func (coinbase) NewDecoder(insts []event.Instrument) Decoder {
-	d := &coinbaseDecoder{byProduct: make(map[string]int, 2*len(insts)), scales: make([]scales, len(insts))}
-	for i, inst := range insts {
-		d.byProduct[inst.Symbol] = i
-		d.scales[i] = scales{inst.PxScale, inst.QtyScale}
-	}
+	d := &coinbaseDecoder{inStream: inStream{newDecoding(insts)}}
 	for i, inst := range insts { // an alias gives way to a name of its own
 		for _, name := range []string{inst.Pair, coinbaseProduct(inst.Symbol)} {
-			if _, taken := d.byProduct[name]; !taken && name != "" {
-				d.byProduct[name] = i
+			if _, taken := d.bySymbol[name]; !taken && name != "" {
+				d.bySymbol[name] = i
 			}
 		}
 	}
-	d.names = newNames(d.byProduct)
+	d.names = newNames(d.bySymbol)
 	return d
 }
 
 type coinbaseDecoder struct {
-	scanned
-	names     names
-	minute    minute
-	text      []byte // what messages borrow
-	parser    parser
-	byProduct map[string]int
-	scales    []scales
+	inStream
+	minute minute
+	text   []byte // what messages borrow
 
 	// Of a large frame: what is left when the levels are taken out, and they.
 	frame  []byte
 	levels [][]byte
 	level  fastjson.Parser
-}
-
-func (d *coinbaseDecoder) SetScale(inst int, px, qty int8) { d.scales[inst] = scales{px, qty} }
-
-// DecodeSnapshot: a REST book of the venue cannot be joined to its stream.
-func (d *coinbaseDecoder) DecodeSnapshot(_ int, _ []byte, b *Batch) ledger.Reason {
-	b.Reset()
-	return ledger.UnknownShape
 }
 
 // Decode reads a numbered frame of a channel, or an error.
@@ -290,7 +274,7 @@ func (d *coinbaseDecoder) subscriptions(v *fastjson.Value, b *Batch) ledger.Reas
 		}
 		for _, channel := range [...]string{"level2", "market_trades"} {
 			for _, product := range set.GetArray(channel) {
-				if inst, ok := d.byProduct[string(product.GetStringBytes())]; ok {
+				if inst, ok := d.bySymbol[string(product.GetStringBytes())]; ok {
 					b.Messages = append(b.Messages, Message{Kind: KindAck, Inst: inst, TsEvent: event.Null, ID: coinbaseID(inst, channel)})
 				}
 			}
@@ -361,7 +345,7 @@ func (d *coinbaseDecoder) whose(events *fastjson.Value, trades bool, b *Batch) (
 }
 
 func (d *coinbaseDecoder) inst(of *fastjson.Value) (int, bool) {
-	i, ok := d.byProduct[string(of.GetStringBytes("product_id"))]
+	i, ok := d.bySymbol[string(of.GetStringBytes("product_id"))]
 	return i, ok
 }
 

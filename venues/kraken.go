@@ -218,32 +218,14 @@ func (kraken) Instruments(body []byte, symbols []string) ([]event.Instrument, in
 }
 
 func (kraken) NewDecoder(insts []event.Instrument) Decoder {
-	d := &krakenDecoder{bySymbol: make(map[string]int, len(insts)), scales: make([]scales, len(insts))}
-	for i, inst := range insts {
-		d.bySymbol[inst.Symbol] = i
-		d.scales[i] = scales{inst.PxScale, inst.QtyScale}
-	}
-	d.names = newNames(d.bySymbol)
-	return d
+	return &krakenDecoder{inStream: inStream{newDecoding(insts)}}
 }
 
 type krakenDecoder struct {
-	scanned
-	names    names
-	minute   minute
-	parser   parser
-	bySymbol map[string]int
-	scales   []scales
-	number   []byte // the text of the last one read
-	text     []byte // what messages borrow
-}
-
-func (d *krakenDecoder) SetScale(inst int, px, qty int8) { d.scales[inst] = scales{px, qty} }
-
-// DecodeSnapshot: the venue's REST snapshots cannot be joined to its stream.
-func (d *krakenDecoder) DecodeSnapshot(_ int, _ []byte, b *Batch) ledger.Reason {
-	b.Reset()
-	return ledger.UnknownShape
+	inStream
+	minute minute
+	number []byte // the text of the last one read
+	text   []byte // what messages borrow
 }
 
 // Decode reads a frame of a channel, or the answer to a command.

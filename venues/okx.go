@@ -196,31 +196,13 @@ func (okx) Instruments(body []byte, symbols []string) ([]event.Instrument, int, 
 }
 
 func (okx) NewDecoder(insts []event.Instrument) Decoder {
-	d := &okxDecoder{bySymbol: make(map[string]int, len(insts)), scales: make([]scales, len(insts))}
-	for i, inst := range insts {
-		d.bySymbol[inst.Symbol] = i
-		d.scales[i] = scales{inst.PxScale, inst.QtyScale}
-	}
-	d.names = newNames(d.bySymbol)
-	return d
+	return &okxDecoder{inStream: inStream{newDecoding(insts)}}
 }
 
 type okxDecoder struct {
-	scanned
-	names    names
-	parser   parser
-	bySymbol map[string]int
-	scales   []scales
-	asks     []event.Level // of a message: they come before the bids
-	text     []byte        // what messages borrow
-}
-
-func (d *okxDecoder) SetScale(inst int, px, qty int8) { d.scales[inst] = scales{px, qty} }
-
-// DecodeSnapshot: no snapshot is ever asked for.
-func (d *okxDecoder) DecodeSnapshot(_ int, _ []byte, b *Batch) ledger.Reason {
-	b.Reset()
-	return ledger.UnknownShape
+	inStream
+	asks []event.Level // of a message: they come before the bids
+	text []byte        // what messages borrow
 }
 
 // Decode reads a push {"arg":…,"data":[…]}, an event, or the text pong.

@@ -12,25 +12,50 @@ import (
 // it, message for message (TestScanners, FuzzScanners). It rejects nothing: a frame
 // that is wrong is handed over as well, and fastjson's reason holds.
 
-// scanned counts what a decoder's scanner has handed over.
-type scanned struct{ declined uint64 }
+// decoding is what every decoder keeps, whatever its venue.
+type decoding struct {
+	parser   parser
+	scales   []scales
+	bySymbol map[string]int // by what the venue calls an instrument
+	names    names          // the same for the scanner
+	declined uint64         // what the scanner has handed over
+}
 
-func (s *scanned) Declined() uint64 { return s.declined }
+func newDecoding(insts []event.Instrument) decoding {
+	d := decoding{scales: make([]scales, len(insts)), bySymbol: make(map[string]int, len(insts))}
+	for i, inst := range insts {
+		d.scales[i] = scales{inst.PxScale, inst.QtyScale}
+		d.bySymbol[inst.Symbol] = i
+	}
+	d.names = newNames(d.bySymbol)
+	return d
+}
 
-// parseSnapshot is for the venues whose snapshots come in the stream: none is ever
-// asked for.
-func (s *scanned) parseSnapshot(_ int, _ []byte, b *Batch) ledger.Reason {
+func (d *decoding) SetScale(inst int, px, qty int8) { d.scales[inst] = scales{px, qty} }
+
+func (d *decoding) Declined() uint64 { return d.declined }
+
+// inStream is decoding where the snapshots come in the stream. What REST has, cannot be
+// joined to it, and is never asked for.
+type inStream struct{ decoding }
+
+// DecodeSnapshot refuses what nobody has asked for.
+func (d *inStream) DecodeSnapshot(inst int, body []byte, b *Batch) ledger.Reason {
+	return d.parseSnapshot(inst, body, b)
+}
+
+func (d *inStream) parseSnapshot(_ int, _ []byte, b *Batch) ledger.Reason {
 	b.Reset()
 	return ledger.UnknownShape
 }
 
 // handedOver counts a frame that fastjson has read, if it held what the scanner is
 // for, and passes the reason on.
-func (s *scanned) handedOver(reason ledger.Reason, b *Batch) ledger.Reason {
+func (d *decoding) handedOver(reason ledger.Reason, b *Batch) ledger.Reason {
 	for i := range b.Messages {
 		switch b.Messages[i].Kind {
 		case KindDelta, KindSnapshot, KindTrade, KindQuote:
-			s.declined++
+			d.declined++
 			return reason
 		}
 	}
