@@ -77,11 +77,14 @@ func binanceEscaped(s string) string {
 
 func binanceStreams(inst event.Instrument, quotes bool) []string {
 	s := strings.ToLower(inst.Symbol)
-	out := []string{s + "@depth@100ms", s + "@trade"}
+	return []string{s + "@depth@100ms", s + "@trade", s + "@bookTicker"}[:binanceStreamsOf(quotes)]
+}
+
+func binanceStreamsOf(quotes bool) int {
 	if quotes {
-		out = append(out, s+"@bookTicker")
+		return 3
 	}
-	return out
+	return 2
 }
 
 // StreamPath names one stream only: the rest is subscribed by command, because
@@ -96,17 +99,34 @@ func (binance) Subscribe(insts []event.Instrument, sub Subscription) []Command {
 		all = append(all, binanceStreams(inst, sub.Quotes)...)
 	}
 	var commands []Command
-	for id := int64(1); len(all) > 0; id++ {
-		n := min(len(all), binanceRules.LongestCommandStreams)
-		commands = append(commands, binanceCommand("SUBSCRIBE", all[:n], id))
-		all = all[n:]
+	each := binanceStreamsOf(sub.Quotes)
+	for at := 0; at < len(all); at += binanceRules.LongestCommandStreams {
+		end := min(len(all), at+binanceRules.LongestCommandStreams)
+		c := binanceCommand("SUBSCRIBE", all[at:end], int64(len(commands)+1))
+		c.Streams, c.Several = sub.all(), [2]int{at / each, (end + each - 1) / each} // an instrument may be in two
+		commands = append(commands, c)
 	}
 	return commands
 }
 
+// Again: to subscribe to what is on changes nothing.
+func (binance) Again(of event.Instrument, inst int, streams Streams, sub Subscription, id int64) []Command {
+	var names []string
+	for s, name := range binanceStreams(of, sub.Quotes) {
+		if streams.Has(event.Stream(s)) {
+			names = append(names, name)
+		}
+	}
+	c := binanceCommand("SUBSCRIBE", names, id)
+	c.Inst, c.Streams = inst, streams
+	return []Command{c}
+}
+
 func (binance) Resubscribe(inst event.Instrument, sub Subscription, id int64) []Command {
 	streams := binanceStreams(inst, sub.Quotes)
-	return []Command{binanceCommand("UNSUBSCRIBE", streams, id), binanceCommand("SUBSCRIBE", streams, id+1)}
+	c := binanceCommand("SUBSCRIBE", streams, id+1)
+	c.Streams = sub.all()
+	return []Command{binanceCommand("UNSUBSCRIBE", streams, id), c}
 }
 
 func (binance) Ping(int64) string { return "" } // the venue pings

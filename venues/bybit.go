@@ -97,18 +97,32 @@ func bybitBookTopic(inst event.Instrument, sub Subscription) string {
 func (bybit) Subscribe(insts []event.Instrument, sub Subscription) []Command {
 	var commands []Command
 	for i, inst := range insts {
-		topics := []string{bybitBookTopic(inst, sub), bybitTrades + inst.Symbol}
-		if sub.Quotes {
-			topics = append(topics, bybitQuotes+inst.Symbol)
-		}
-		commands = append(commands, bybitCommand("subscribe", topics, int64(i+1), i))
+		commands = append(commands, bybitSubscribe(inst, i, sub.all(), sub, int64(i+1)))
 	}
 	return commands
 }
 
+func (bybit) Again(of event.Instrument, inst int, streams Streams, sub Subscription, id int64) []Command {
+	return []Command{bybitSubscribe(of, inst, streams, sub, id)}
+}
+
+func bybitSubscribe(of event.Instrument, inst int, streams Streams, sub Subscription, id int64) Command {
+	var topics []string
+	for s, topic := range []string{bybitBookTopic(of, sub), bybitTrades + of.Symbol, bybitQuotes + of.Symbol} {
+		if streams.Has(event.Stream(s)) {
+			topics = append(topics, topic)
+		}
+	}
+	c := bybitCommand("subscribe", topics, id, inst)
+	c.Streams = streams
+	return c
+}
+
 func (bybit) Resubscribe(inst event.Instrument, sub Subscription, id int64) []Command {
-	topics := []string{bybitBookTopic(inst, sub)}
-	return []Command{bybitCommand("unsubscribe", topics, id, -1), bybitCommand("subscribe", topics, id+1, -1)}
+	return []Command{
+		bybitCommand("unsubscribe", []string{bybitBookTopic(inst, sub)}, id, -1),
+		bybitSubscribe(inst, -1, bookStream, sub, id+1),
+	}
 }
 
 func bybitCommand(op string, topics []string, id int64, inst int) Command {

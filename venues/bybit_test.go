@@ -141,13 +141,13 @@ func TestBybitTexts(t *testing.T) {
 	for _, c := range []struct{ got, want any }{
 		{spot.StreamPath(insts, true), ""},
 		{spot.Subscribe(insts, Subscription{Quotes: true, Depth: 200}), []Command{
-			{1, `{"req_id":"1","op":"subscribe","args":["orderbook.200.BTCUSDT","publicTrade.BTCUSDT","orderbook.1.BTCUSDT"]}`, 1, 0},
-			{2, `{"req_id":"2","op":"subscribe","args":["orderbook.200.BTC-25DEC26","publicTrade.BTC-25DEC26","orderbook.1.BTC-25DEC26"]}`, 1, 1}}},
+			{1, `{"req_id":"1","op":"subscribe","args":["orderbook.200.BTCUSDT","publicTrade.BTCUSDT","orderbook.1.BTCUSDT"]}`, 1, 0, 7, [2]int{}},
+			{2, `{"req_id":"2","op":"subscribe","args":["orderbook.200.BTC-25DEC26","publicTrade.BTC-25DEC26","orderbook.1.BTC-25DEC26"]}`, 1, 1, 7, [2]int{}}}},
 		{linear.Subscribe(insts[:1], Subscription{Depth: 1000}), []Command{
-			{1, `{"req_id":"1","op":"subscribe","args":["orderbook.1000.BTCUSDT","publicTrade.BTCUSDT"]}`, 1, 0}}},
+			{1, `{"req_id":"1","op":"subscribe","args":["orderbook.1000.BTCUSDT","publicTrade.BTCUSDT"]}`, 1, 0, 3, [2]int{}}}},
 		{linear.Resubscribe(insts[0], Subscription{Quotes: true, Depth: 50}, 41), []Command{
-			{41, `{"req_id":"41","op":"unsubscribe","args":["orderbook.50.BTCUSDT"]}`, 1, -1},
-			{42, `{"req_id":"42","op":"subscribe","args":["orderbook.50.BTCUSDT"]}`, 1, -1}}},
+			{41, `{"req_id":"41","op":"unsubscribe","args":["orderbook.50.BTCUSDT"]}`, 1, -1, 0, [2]int{}},
+			{42, `{"req_id":"42","op":"subscribe","args":["orderbook.50.BTCUSDT"]}`, 1, -1, 1, [2]int{}}}},
 		{spot.Ping(7), `{"req_id":"7","op":"ping"}`},
 		{spot.Checksum(nil, nil, 0, 0, nil), uint32(0)},
 		{spot.SnapshotRequest("BTCUSDT", 200), Request{}},

@@ -90,12 +90,22 @@ func (coinbase) StreamPath([]event.Instrument, bool) string { return "" } // the
 
 // Subscribe: the heartbeats first, because they keep a quiet connection open and the
 // counter going; then book and trades of one product after the other.
-func (coinbase) Subscribe(insts []event.Instrument, _ Subscription) []Command {
+func (v coinbase) Subscribe(insts []event.Instrument, sub Subscription) []Command {
 	commands := []Command{{ID: coinbaseHeartbeatsID, Text: `{"type":"subscribe","channel":"heartbeats"}`, Acks: 1, Inst: -1}}
 	for i, inst := range insts {
-		commands = append(commands,
-			Command{ID: coinbaseID(i, "level2"), Text: coinbaseCommand("subscribe", "level2", inst), Acks: 1, Inst: i},
-			Command{ID: coinbaseID(i, "market_trades"), Text: coinbaseCommand("subscribe", "market_trades", inst), Acks: 1, Inst: i})
+		commands = append(commands, v.Again(inst, i, bookStream|tradesStream, sub, 0)...)
+	}
+	return commands
+}
+
+// Again: the ids are those of the streams, because the answers have none.
+func (coinbase) Again(of event.Instrument, inst int, streams Streams, _ Subscription, _ int64) (commands []Command) {
+	for s, channel := range []string{"level2", "market_trades"} {
+		if streams.Has(event.Stream(s)) {
+			commands = append(commands, Command{
+				ID: coinbaseID(inst, channel), Text: coinbaseCommand("subscribe", channel, of), Acks: 1, Inst: inst, Streams: StreamsOf(event.Stream(s)),
+			})
+		}
 	}
 	return commands
 }
@@ -105,7 +115,7 @@ func (coinbase) Subscribe(insts []event.Instrument, _ Subscription) []Command {
 func (coinbase) Resubscribe(inst event.Instrument, _ Subscription, id int64) []Command {
 	return []Command{
 		{ID: id, Text: coinbaseCommand("unsubscribe", "level2", inst), Inst: -1},
-		{ID: id + 1, Text: coinbaseCommand("subscribe", "level2", inst), Inst: -1},
+		{ID: id + 1, Text: coinbaseCommand("subscribe", "level2", inst), Inst: -1, Streams: bookStream},
 	}
 }
 

@@ -405,19 +405,19 @@ func TestCoinbaseTexts(t *testing.T) {
 	v := coinbase{}
 	insts := []event.Instrument{{Symbol: "BTC-USD"}, {Symbol: "ETH-USD"}}
 	want := []Command{
-		{1, `{"type":"subscribe","channel":"heartbeats"}`, 1, -1},
-		{2, `{"type":"subscribe","product_ids":["BTC-USD"],"channel":"level2"}`, 1, 0},
-		{3, `{"type":"subscribe","product_ids":["BTC-USD"],"channel":"market_trades"}`, 1, 0},
-		{4, `{"type":"subscribe","product_ids":["ETH-USD"],"channel":"level2"}`, 1, 1},
-		{5, `{"type":"subscribe","product_ids":["ETH-USD"],"channel":"market_trades"}`, 1, 1},
+		{1, `{"type":"subscribe","channel":"heartbeats"}`, 1, -1, 0, [2]int{}},
+		{2, `{"type":"subscribe","product_ids":["BTC-USD"],"channel":"level2"}`, 1, 0, 1, [2]int{}},
+		{3, `{"type":"subscribe","product_ids":["BTC-USD"],"channel":"market_trades"}`, 1, 0, 2, [2]int{}},
+		{4, `{"type":"subscribe","product_ids":["ETH-USD"],"channel":"level2"}`, 1, 1, 1, [2]int{}},
+		{5, `{"type":"subscribe","product_ids":["ETH-USD"],"channel":"market_trades"}`, 1, 1, 2, [2]int{}},
 	}
 	for _, c := range []struct{ got, want any }{
 		{v.StreamPath(insts, true), ""},
 		{v.Subscribe(insts, Subscription{Quotes: true, Depth: 5}), want},
 		{v.Subscribe(insts[:1], Subscription{}), want[:3]},
 		{v.Resubscribe(insts[1], Subscription{}, 41), []Command{
-			{41, `{"type":"unsubscribe","product_ids":["ETH-USD"],"channel":"level2"}`, 0, -1},
-			{42, `{"type":"subscribe","product_ids":["ETH-USD"],"channel":"level2"}`, 0, -1}}},
+			{41, `{"type":"unsubscribe","product_ids":["ETH-USD"],"channel":"level2"}`, 0, -1, 0, [2]int{}},
+			{42, `{"type":"subscribe","product_ids":["ETH-USD"],"channel":"level2"}`, 0, -1, 1, [2]int{}}}},
 		{v.InstrumentsRequest([]string{"BTC-USD", "ETH-USD"}), Request{"/api/v3/brokerage/market/products?product_ids=BTC-USD&product_ids=ETH-USD", 1}},
 	} {
 		if !reflect.DeepEqual(c.got, c.want) {

@@ -101,13 +101,25 @@ func (kraken) Subscribe(insts []event.Instrument, sub Subscription) []Command {
 	var commands []Command
 	for from := 0; from < len(insts); from += krakenRules.LongestCommandStreams {
 		some := insts[from:min(len(insts), from+krakenRules.LongestCommandStreams)]
-		inst := -1
-		if len(some) == 1 {
-			inst = from
+		commands = append(commands, krakenSubscribe(some, from, bookStream|tradesStream, sub, int64(len(commands)+1))...)
+	}
+	return commands
+}
+
+func (kraken) Again(of event.Instrument, inst int, streams Streams, sub Subscription, id int64) []Command {
+	return krakenSubscribe([]event.Instrument{of}, inst, streams, sub, id)
+}
+
+func krakenSubscribe(some []event.Instrument, from int, streams Streams, sub Subscription, id int64) (commands []Command) {
+	for s, params := range []string{krakenBook(sub.Depth, true), krakenTrades} {
+		if !streams.Has(event.Stream(s)) {
+			continue
 		}
-		for _, params := range []string{krakenBook(sub.Depth, true), krakenTrades} {
-			commands = append(commands, krakenCommand("subscribe", params, some, int64(len(commands)+1), inst))
+		c := krakenCommand("subscribe", params, some, id+int64(len(commands)), from)
+		if c.Streams = StreamsOf(event.Stream(s)); len(some) > 1 {
+			c.Inst, c.Several = -1, [2]int{from, from + len(some)}
 		}
+		commands = append(commands, c)
 	}
 	return commands
 }
@@ -115,10 +127,7 @@ func (kraken) Subscribe(insts []event.Instrument, sub Subscription) []Command {
 // Resubscribe ends and renews the book; the trades go on.
 func (kraken) Resubscribe(inst event.Instrument, sub Subscription, id int64) []Command {
 	one := []event.Instrument{inst}
-	return []Command{
-		krakenCommand("unsubscribe", krakenBook(sub.Depth, false), one, id, -1),
-		krakenCommand("subscribe", krakenBook(sub.Depth, true), one, id+1, -1),
-	}
+	return append([]Command{krakenCommand("unsubscribe", krakenBook(sub.Depth, false), one, id, -1)}, krakenSubscribe(one, -1, bookStream, sub, id+1)...)
 }
 
 // The trades before the subscription are not asked for: they would bear the time at

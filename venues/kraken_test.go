@@ -330,12 +330,12 @@ func TestKrakenTexts(t *testing.T) {
 	for _, c := range []struct{ got, want any }{
 		{v.StreamPath(insts, true), ""},
 		{v.Subscribe(insts, Subscription{Quotes: true, Depth: 1000}), []Command{
-			{1, `{"method":"subscribe","params":{"channel":"book","depth":1000,"snapshot":true,"symbol":["BTC/USD","ETH2.S/ETH"]},"req_id":1}`, 2, -1},
-			{2, `{"method":"subscribe","params":{"channel":"trade","snapshot":false,"symbol":["BTC/USD","ETH2.S/ETH"]},"req_id":2}`, 2, -1}}},
-		{v.Subscribe(insts[:1], Subscription{Depth: 7})[0], Command{1, `{"method":"subscribe","params":{"channel":"book","depth":7,"snapshot":true,"symbol":["BTC/USD"]},"req_id":1}`, 1, 0}},
+			{1, `{"method":"subscribe","params":{"channel":"book","depth":1000,"snapshot":true,"symbol":["BTC/USD","ETH2.S/ETH"]},"req_id":1}`, 2, -1, 1, [2]int{0, 2}},
+			{2, `{"method":"subscribe","params":{"channel":"trade","snapshot":false,"symbol":["BTC/USD","ETH2.S/ETH"]},"req_id":2}`, 2, -1, 2, [2]int{0, 2}}}},
+		{v.Subscribe(insts[:1], Subscription{Depth: 7})[0], Command{1, `{"method":"subscribe","params":{"channel":"book","depth":7,"snapshot":true,"symbol":["BTC/USD"]},"req_id":1}`, 1, 0, 1, [2]int{}}},
 		{v.Resubscribe(insts[0], Subscription{Depth: 25}, 41), []Command{
-			{41, `{"method":"unsubscribe","params":{"channel":"book","depth":25,"symbol":["BTC/USD"]},"req_id":41}`, 1, -1},
-			{42, `{"method":"subscribe","params":{"channel":"book","depth":25,"snapshot":true,"symbol":["BTC/USD"]},"req_id":42}`, 1, -1}}},
+			{41, `{"method":"unsubscribe","params":{"channel":"book","depth":25,"symbol":["BTC/USD"]},"req_id":41}`, 1, -1, 0, [2]int{}},
+			{42, `{"method":"subscribe","params":{"channel":"book","depth":25,"snapshot":true,"symbol":["BTC/USD"]},"req_id":42}`, 1, -1, 1, [2]int{}}}},
 		{v.InstrumentsRequest([]string{"BTC/USD"}), Request{"/0/public/AssetPairs", 1}},
 	} {
 		if !reflect.DeepEqual(c.got, c.want) {

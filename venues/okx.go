@@ -97,24 +97,31 @@ const (
 )
 
 func (okx) Subscribe(insts []event.Instrument, sub Subscription) []Command {
-	channels := []string{okxBook, okxTrades}
-	if sub.Quotes {
-		channels = append(channels, okxQuotes)
-	}
 	var commands []Command
 	for i, inst := range insts {
-		for _, channel := range channels {
-			commands = append(commands, okxCommand("subscribe", channel, inst.Symbol, int64(len(commands)+1), i))
+		commands = append(commands, okxSubscribe(inst, i, sub.all(), int64(len(commands)+1))...)
+	}
+	return commands
+}
+
+func (okx) Again(of event.Instrument, inst int, streams Streams, _ Subscription, id int64) []Command {
+	return okxSubscribe(of, inst, streams, id)
+}
+
+// okxSubscribe makes a command for each stream, and so each is answered.
+func okxSubscribe(of event.Instrument, inst int, streams Streams, id int64) (commands []Command) {
+	for s, channel := range []string{okxBook, okxTrades, okxQuotes} {
+		if streams.Has(event.Stream(s)) {
+			c := okxCommand("subscribe", channel, of.Symbol, id+int64(len(commands)), inst)
+			c.Streams = StreamsOf(event.Stream(s))
+			commands = append(commands, c)
 		}
 	}
 	return commands
 }
 
 func (okx) Resubscribe(inst event.Instrument, _ Subscription, id int64) []Command {
-	return []Command{
-		okxCommand("unsubscribe", okxBook, inst.Symbol, id, -1),
-		okxCommand("subscribe", okxBook, inst.Symbol, id+1, -1),
-	}
+	return append([]Command{okxCommand("unsubscribe", okxBook, inst.Symbol, id, -1)}, okxSubscribe(inst, -1, bookStream, id+1)...)
 }
 
 func okxCommand(op, channel, symbol string, id int64, inst int) Command {

@@ -182,7 +182,38 @@ type Command struct {
 	Text string
 	Acks int // answers that it gets if all goes well, each with ID
 	Inst int // that it is for, -1 for several
+
+	Streams Streams // to which it subscribes, 0 where it does not
+	Several [2]int  // of which instruments, where they are several: from and to, that not included
 }
+
+// Streams of an instrument, as a set.
+type Streams uint8
+
+// StreamsOf makes a set.
+func StreamsOf(streams ...event.Stream) (set Streams) {
+	for _, s := range streams {
+		set |= 1 << s
+	}
+	return set
+}
+
+// Has says whether a stream is in the set.
+func (set Streams) Has(s event.Stream) bool { return set&(1<<s) != 0 }
+
+// all is what a subscription wants of an instrument.
+func (sub Subscription) all() Streams {
+	if sub.Quotes {
+		return bookStream | tradesStream | quotesStream
+	}
+	return bookStream | tradesStream
+}
+
+const (
+	bookStream   = Streams(1) << event.StreamBook
+	tradesStream = Streams(1) << event.StreamTrades
+	quotesStream = Streams(1) << event.StreamQuotes
+)
 
 // Venue is one market that is captured from. Its methods are pure.
 type Venue interface {
@@ -198,6 +229,11 @@ type Venue interface {
 	// Resubscribe returns the commands that end and renew the book of one
 	// instrument (where the venue cannot, all of its streams), with ids from id on.
 	Resubscribe(inst event.Instrument, sub Subscription, id int64) []Command
+	// Again returns the commands that subscribe to some streams of one instrument, place
+	// inst of those that were given to Subscribe, after the venue has refused them: they
+	// end nothing, and what is on all the same stays on. Their ids are from id on, but
+	// where the answers have none.
+	Again(of event.Instrument, inst int, streams Streams, sub Subscription, id int64) []Command
 	// Ping returns the text that is sent every PingEveryNs.
 	Ping(id int64) string
 	// Checksum of a book's best ChecksumTop levels a side, best first, whose prices

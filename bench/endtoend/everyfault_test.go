@@ -75,9 +75,9 @@ func effectOf(fault, venue string) effect {
 		return of("checksum")
 	case "refuse-subscribe", "silent-subscribe":
 		if venue == "binance" { // there is a snapshot all the same, and nothing follows on it
-			return of("silence")
+			return of("silence", "sequence") // until its stream is asked for again
 		}
-		if venue == "coinbase" { // its refusal does not say of what, so some command stays without an answer
+		if venue == "coinbase" && fault == "silent-subscribe" { // a command stays without an answer
 			return effect{causes: []string{"disconnect"}, wide: true, perhaps: true, within: 30e9}
 		}
 		return effect{}

@@ -30,7 +30,7 @@ var leaves = map[string]map[string]string{
 	"checksum-zero":    {"kraken": "checksum;checksum", "okx": ""},                      // OKX's sheet says that 0 is none
 	"reset-sequence":   {"okx": "", "coinbase": "sequence;sequence", "": "venue_reset"}, // OKX's links go on
 	"notice":           {"": ""},
-	"refuse-subscribe": {"": "", "binance/1": "silence", "coinbase/1": "disconnect;disconnect", "coinbase/2": ";disconnect"},
+	"refuse-subscribe": {"": "", "binance/1": "sequence"}, // fetched, and then its stream is on
 	"silent-subscribe": {"": "", "binance/1": "silence"},
 	"stale-snapshot":   {"": ""},
 	"429":              {"": ""},

@@ -289,19 +289,7 @@ func (r *run) configure() {
 	m.say("run", "segments of %d bytes", c.Journal.Segment)
 }
 
-// hasStruck tells of a venue's own fault.
-func (r *run) hasStruck(fault string) bool {
-	for _, v := range r.venues {
-		for _, s := range v.core.Strikes() {
-			if s.Fault == fault {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// well: every book has begun again.
+// well: every stream has begun again.
 func (r *run) well() bool {
 	if r.life.agent == nil {
 		return true
@@ -311,8 +299,8 @@ func (r *run) well() bool {
 	}
 	r.lookNs = r.m.nowNs + int64(time.Second)
 	for _, s := range r.life.agent.Status().Symbols {
-		for stream, c := range s.Coverage {
-			if c.State == event.StateGap.String() && (stream == event.StreamBook.String() || !r.hasStruck("refuse-subscribe")) {
+		for _, c := range s.Coverage {
+			if c.State == event.StateGap.String() {
 				return false
 			}
 		}

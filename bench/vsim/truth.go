@@ -360,9 +360,6 @@ func (t *truth) end() error {
 		if planned && last.State == event.StateGap && last.TsEnd-last.Ts < int64(20*time.Second) {
 			continue
 		}
-		if s != event.StreamBook && last.State == event.StateGap && t.run.hasStruck("refuse-subscribe") {
-			continue // Bybit refuses the whole command, and only the book is asked for again
-		}
 		if last.State == event.StateGap {
 			return fmt.Errorf("after the peace: %s", show(last))
 		}

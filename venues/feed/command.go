@@ -36,14 +36,20 @@ type pending struct {
 	SentTs  int64  `json:"sent_ts"` // 0: not yet
 	Initial bool   `json:"initial"` // of the connection's subscription
 	Noted   bool   `json:"noted"`
+
+	Streams venues.Streams `json:"streams"` // that it subscribes to
+	Several [2]int         `json:"several"` // see venues.Command
 }
 
-// send asks for a command to be sent: of a connection's subscription (book -1), or to
-// renew that of a book.
-func (m *Machine) send(number uint8, c venues.Command, book int) {
+// send asks for a command to be sent: initial, of a connection's subscription, or to
+// renew that of a book (else -1).
+func (m *Machine) send(number uint8, c venues.Command, book int, initial bool) {
 	m.act(Action{Kind: ActionSend, Line: number, Text: c.Text})
 	l := &m.lines[number]
-	l.pending = append(l.pending, pending{ID: c.ID, Inst: c.Inst, Owed: c.Acks, Book: book, Text: hashOf([]byte(c.Text)), AskedTs: m.now, Initial: book < 0})
+	l.pending = append(l.pending, pending{
+		ID: c.ID, Inst: c.Inst, Owed: c.Acks, Book: book, Text: hashOf([]byte(c.Text)), AskedTs: m.now, Initial: initial,
+		Streams: c.Streams, Several: c.Several,
+	})
 }
 
 // sent notes that a command has gone out.
@@ -109,50 +115,52 @@ func (l *line) answered(id int64) (pending, bool) {
 	return pending{}, false
 }
 
-// ack: once every command of a connection's subscription is answered the streams are on,
-// so a trade that has not come yet is not missed for want of one; it is unproven.
-func (m *Machine) ack(number uint8, id int64) {
-	l := &m.lines[number]
-	if p, ok := l.answered(id); !ok || !p.Initial {
+// ack takes the answer that what was asked for will come.
+func (m *Machine) ack(number uint8, msg *venues.Message) {
+	p, ok := m.lines[number].answered(msg.ID)
+	if !ok {
 		return
 	}
-	l.acksOwed--
-	if l.acksOwed > 0 {
+	from, to := p.insts(len(m.insts))
+	if msg.Inst >= 0 {
+		from, to = msg.Inst, msg.Inst+1
+	}
+	if to-from == 1 && p.Book < 0 { // a book is there when its snapshot is
+		m.comes(number, from, p.Streams)
+	}
+	switch {
+	case p.Initial:
+		m.owes(number, 1)
+	case to-from == 1 && p.Streams.Has(event.StreamTrades):
+		m.awaitTrades(number, from)
+	}
+}
+
+// owes: once every command of a connection's subscription is answered the streams are on
+// that were not refused, so a trade that has not come yet is not missed for want of one;
+// it is unproven.
+func (m *Machine) owes(number uint8, answers int) {
+	l := &m.lines[number]
+	if l.acksOwed -= answers; l.acksOwed > 0 {
 		return
 	}
 	l.acked, m.unanswered = m.now, 0
 	for i := range m.insts {
-		m.awaitTrades(&m.insts[i])
+		m.awaitTrades(number, i)
 	}
 }
 
 // awaitTrades ends the gap of a stream of trades that is on and has had none.
-func (m *Machine) awaitTrades(inst *instrument) {
+func (m *Machine) awaitTrades(number uint8, i int) {
+	inst := &m.insts[i]
+	if m.lines[number].isRefused(i, venues.StreamsOf(event.StreamTrades)) {
+		return
+	}
 	iv := &inst.streams[event.StreamTrades]
 	if (inst.lastTrade == event.Null || iv.cause == event.CauseStop) && iv.state == event.StateGap && m.now > iv.ts {
 		m.openInterval(inst, event.StreamTrades, event.StateUnverified, event.ProofNone, event.CauseSilence, m.now)
 		inst.lastTs = max(inst.lastTs, m.now)
 	}
-}
-
-// refused: what was asked for will not come, or not until it is asked for again.
-func (m *Machine) refused(number uint8, msg *venues.Message) {
-	l := &m.lines[number]
-	p, ok := l.answered(msg.ID)
-	for ok && msg.Inst < 0 && p.Owed > 0 { // the whole command is, whatever it was for
-		p, ok = l.answered(p.ID)
-	}
-	i := msg.Inst // where the refusal says itself whose it is
-	if i < 0 && ok {
-		i = p.Inst
-	}
-	if i < 0 || i >= len(m.insts) {
-		m.note("%s refused command %d: %.200s", m.rules.Name, msg.ID, msg.Text)
-		return
-	}
-	inst := &m.insts[i]
-	inst.inband.Refused = string(msg.Text[:min(len(msg.Text), 200)])
-	m.note("%s refused command %d, for %s: %s", m.rules.Name, msg.ID, inst.Symbol, inst.inband.Refused)
 }
 
 // tickCommands sends the pings that are due, and tells of commands without answer.
@@ -167,6 +175,7 @@ func (m *Machine) tickCommands() {
 			m.commandID++
 			m.act(Action{Kind: ActionSend, Line: uint8(i), Ping: true, Text: m.venue.Ping(m.commandID)})
 		}
+		m.tickRefused(uint8(i))
 		for k := range l.pending {
 			p := &l.pending[k]
 			if p.SentTs == 0 || p.Noted || m.now-p.SentTs < answerPatienceNs<<m.unanswered {

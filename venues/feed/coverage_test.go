@@ -202,7 +202,7 @@ func TestRefusedCommand(t *testing.T) {
 		t.Fatalf("sent %q", r.sent)
 	}
 	r.frame(`{"code":2,"msg":"Invalid request: too many parameters","id":1}`)
-	r.noted("refused command 1: Invalid request: too many parameters")
+	r.noted("refused command 1, for AAAUSDT: Invalid request: too many parameters")
 	r.wantCover(0, event.StreamTrades, "gap start") // not even a silence
 	r.frame(`{"e":"serverShutdown","E":1770123456789}`)
 	if len(r.redial) != 1 {

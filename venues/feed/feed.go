@@ -32,7 +32,8 @@
 //	trades.go    trades and quotes
 //	probe.go     is a silent book dead?  audit.go: is a live one still the venue's?
 //	rows.go      rows; depth.go: those of book_depth; coverage.go: what they prove
-//	command.go   what was asked for, sent, answered, refused, held back
+//	command.go   what was asked for, sent, answered, held back; refused.go: and what is
+//	             asked for again because the venue has refused it
 //	keyframe.go  all of the state, written and read; derive.go: the same from a file
 //
 // A book that its venue cuts to the subscribed depth (venues.Rules.Truncate) is cut

@@ -154,6 +154,9 @@ func (m *Machine) widenAll() bool {
 }
 
 func (m *Machine) message(in *event.Input, msg *venues.Message) ledger.Outcome {
+	if in.Line < numLines && len(m.lines[in.Line].refused) > 0 {
+		m.heardOf(in.Line, msg)
+	}
 	switch msg.Kind {
 	case venues.KindDelta:
 		return m.delta(in, msg)
@@ -164,7 +167,7 @@ func (m *Machine) message(in *event.Input, msg *venues.Message) ledger.Outcome {
 	case venues.KindQuote:
 		return m.quote(in.Line, &m.insts[msg.Inst], msg)
 	case venues.KindAck:
-		m.ack(in.Line, msg.ID)
+		m.ack(in.Line, msg)
 	case venues.KindRefused:
 		m.refused(in.Line, msg)
 	case venues.KindNotice:

@@ -91,7 +91,7 @@ func (m *Machine) resubscribe(inst *instrument) {
 		b.RenewAt = m.now + m.patienceNs()
 		return
 	}
-	b.RenewAt = m.now + min(m.patienceNs()<<min(b.Attempts, 5), max(renewWaitNsMax, m.patienceNs()))
+	b.RenewAt = m.now + m.renewWaitNs(b.Attempts)
 	b.Attempts++
 	b.Expected++
 	inst.stats.Resubscribed++
@@ -105,7 +105,7 @@ func (m *Machine) resubscribe(inst *instrument) {
 		}
 		b.Joined[number] = false
 		for _, c := range commands {
-			m.send(uint8(number), c, int(inst.dir-m.cfg.Base))
+			m.send(uint8(number), c, int(inst.dir-m.cfg.Base), false)
 		}
 	}
 }
@@ -132,7 +132,7 @@ func (m *Machine) snapshot(in *event.Input, msg *venues.Message) ledger.Outcome 
 		return m.reject(ledger.Checksum)
 	}
 	m.beginFrom(inst, msg, live, in.Line)
-	b.Applied, b.Attempts, b.Refused = 1, 0, ""
+	b.Applied, b.Attempts = 1, 0
 	if !m.outOfTurn { // or it may be one that has come before
 		b.Expected = max(0, b.Expected-1)
 	}
@@ -238,7 +238,7 @@ func (m *Machine) handOver(to uint8) {
 		if !m.rules.TradesCount {
 			m.breakStream(inst, event.StreamTrades, event.CauseDisconnect)
 			if m.lines[to].acksOwed == 0 {
-				m.awaitTrades(inst)
+				m.awaitTrades(to, i)
 			}
 		}
 		if !m.single() {

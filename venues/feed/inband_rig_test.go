@@ -35,6 +35,7 @@ type market struct {
 	text  string
 	truth map[string]string
 	deaf  int // commands that the venue does not answer
+	bad   int // instrument that makes the venue refuse every command that subscribes to it, -1: none
 
 	checked int
 }
@@ -54,7 +55,7 @@ func newMarket(t *testing.T, name string, seed uint64) *market {
 	for _, s := range marketSymbols[name] {
 		insts = append(insts, event.Instrument{Venue: name, Symbol: s, PxScale: 2, QtyScale: 3, Tick: "0.01", Source: "test"})
 	}
-	k := &market{rig: newRig(t, insts...), rng: rand.New(rand.NewPCG(seed, 11)), name: name, truth: map[string]string{}}
+	k := &market{rig: newRig(t, insts...), rng: rand.New(rand.NewPCG(seed, 11)), name: name, truth: map[string]string{}, bad: -1}
 	k.sends = true
 	k.cfg.Venue, k.cfg.Depth, k.cfg.DepthBps = name, 200, []int{1, 10, 1000}
 	k.model.bands = k.cfg.DepthBps
@@ -315,6 +316,10 @@ func (k *market) obey() {
 			id = f[1]
 		}
 		on := !strings.Contains(text, "unsubscribe")
+		if on && k.bad >= 0 && strings.Contains(text, k.cfg.Instruments[k.bad].Symbol) {
+			k.emit(k.refusal(id))
+			continue
+		}
 		isBook := strings.Contains(text, `"book`) || strings.Contains(text, "orderbook.200") || strings.Contains(text, "level2")
 		isTrade := strings.Contains(text, `"trade`) || strings.Contains(text, "publicTrade") || strings.Contains(text, "market_trades")
 		for i, inst := range k.cfg.Instruments {
@@ -357,6 +362,19 @@ func (k *market) obey() {
 				strings.Join(books, ","), strings.Join(trades, ","))))
 		}
 	}
+}
+
+// refusal of a command, whatever it is for: it names no symbol, and Coinbase's no command.
+func (k *market) refusal(id string) string {
+	switch k.name {
+	case "kraken":
+		return fmt.Sprintf(`{"error":"no such thing","method":"subscribe","success":false,"req_id":%s}`, id)
+	case "okx":
+		return fmt.Sprintf(`{"id":%q,"event":"error","code":"60018","msg":"no such thing","connId":"c"}`, id)
+	case "bybit":
+		return fmt.Sprintf(`{"success":false,"ret_msg":"no such thing","conn_id":"c","req_id":%q,"op":"subscribe"}`, id)
+	}
+	return `{"type":"error","message":"no such thing"}`
 }
 
 func (k *market) emit(frame string) { k.out = append(k.out, frame) }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/ledger"
@@ -51,7 +52,9 @@ type keyLine struct {
 	Next     int64 `json:"next"`
 	Pinged   int64 `json:"pinged"`
 
-	Pending []pending `json:"pending,omitempty"`
+	Pending  []pending `json:"pending,omitempty"`
+	Refused  []refusal `json:"refused,omitempty"`
+	Nameless int       `json:"nameless,omitempty"`
 }
 
 type keyHeld struct {
@@ -106,7 +109,7 @@ func (m *Machine) AppendKeyframe(dst []byte) []byte {
 		Requests: m.requests, Hole: m.hole, Unanswered: m.unanswered, Instruments: make([]keyInstrument, len(m.insts)),
 	}
 	for i, l := range m.lines {
-		k.Lines[i] = keyLine{l.up, l.since, l.acksOwed, l.acked, l.next, l.pinged, l.pending}
+		k.Lines[i] = keyLine{l.up, l.since, l.acksOwed, l.acked, l.next, l.pinged, l.pending, l.refused, l.nameless}
 	}
 	k.Config.Resume = nil
 	k.Config.Instruments = make([]event.Instrument, len(m.insts))
@@ -258,7 +261,10 @@ func (m *Machine) restore(in *event.Input) error {
 	m.paired, m.commandID, m.requests, m.hole = k.Paired, k.CommandID, k.Requests, k.Hole
 	m.unanswered = max(0, min(k.Unanswered, unansweredMax))
 	for i, l := range k.Lines {
-		m.lines[i] = line{l.Up, l.Since, l.AcksOwed, l.Acked, l.Next, l.Pinged, l.Pending}
+		m.lines[i] = line{l.Up, l.Since, l.AcksOwed, l.Acked, l.Next, l.Pinged, l.Pending, l.Refused, l.Nameless}
+		if slices.ContainsFunc(l.Refused, func(r refusal) bool { return r.Inst < 0 || r.Inst >= len(m.insts) || r.Tries < 0 }) {
+			return errors.New("it says that an instrument was refused that there is not")
+		}
 	}
 	m.leader, m.counter, m.counted = k.Leader, k.Counter, k.Counted
 	for i := range m.insts {

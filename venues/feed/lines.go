@@ -59,6 +59,8 @@ type line struct {
 	next     int64 // number of its next frame where the venue counts them, event.Null for any
 	pinged   int64 // stamp of the last ping, or of its connect
 	pending  []pending
+	refused  []refusal
+	nameless int // refusals that did not say of what, and are not yet put to a command
 }
 
 func (m *Machine) connected() bool { return m.lines[0].up || m.lines[1].up }
@@ -136,7 +138,7 @@ func (m *Machine) connect(number uint8) {
 	for _, c := range m.venue.Subscribe(m.cfg.Instruments, m.subscription()) {
 		m.commandID = max(m.commandID, c.ID)
 		l.acksOwed += c.Acks
-		m.send(number, c, -1)
+		m.send(number, c, -1, true)
 	}
 }
 
@@ -173,6 +175,13 @@ func (m *Machine) close(number uint8) {
 			m.dropHeldOf(inst, event.StreamBook)
 			m.dropBook(inst, event.CauseDisconnect)
 			m.startSync(inst)
+		}
+	}
+	for _, r := range other.refused { // nobody brings it now; a book is missed by its silence or its snapshot
+		for _, s := range []event.Stream{event.StreamTrades, event.StreamQuotes} {
+			if r.Streams.Has(s) {
+				m.breakStream(&m.insts[r.Inst], s, event.CauseDisconnect)
+			}
 		}
 	}
 	if other.acksOwed == 0 {
