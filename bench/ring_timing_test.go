@@ -17,11 +17,12 @@ import (
 //
 // way=alone: one goroutine puts 64 records of 64 bytes in and takes them out, which is
 // the work without any waiting. way=message: the same with book messages of 8 levels,
-// 256 bytes each: one record of the ring, four values of the others. way=two: a goroutine at each end, both giving up the
-// processor where there is no room or nothing to take; on few cores this is
-// mostly the scheduler's time. way=wake: a consumer that has parked, one record,
-// and back again the same way; the ring's consumer waits with a timeout and for
-// any of several rings, the channel's for that channel alone and for ever.
+// 256 bytes each: one record of the ring, four values of the others. way=two: a
+// goroutine at each end, both giving up the processor where there is no room or nothing
+// to take; on few cores this is mostly the scheduler's time. way=wake: a consumer that
+// has parked, one record, and back again the same way; the ring's consumer waits with a
+// timeout and for any of several rings, the channel's for that channel alone and for
+// ever.
 
 const (
 	ringRecordBytes = 64

@@ -26,10 +26,11 @@ func init() { register(coinbase{}) }
 // keeps its number if it is known which instruments have lost by it. Where it may be
 // any, it loses its number too, and the hole condemns them all.
 //
-// The book is whole, tens of thousands of levels, and its snapshot comes in the
-// stream, also before the ack. Deletes of levels that are not there are routine.
-// Trades of a product are numbered without holes; the last hundred come again on
-// every connection, and are known by their numbers. Their side is the maker's, which here becomes the aggressor's.
+// The book is whole, tens of thousands of levels, and its snapshot comes in the stream,
+// also before the ack. Deletes of levels that are not there are routine. Trades of a
+// product are numbered without holes; the last hundred come again on every connection,
+// and are known by their numbers. Their side is the maker's, which here becomes the
+// aggressor's.
 //
 // Answers do not say which command they answer. Each ack tells all that is subscribed,
 // which is taken as an ack of every command that it bears out: again and again.

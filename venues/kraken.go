@@ -21,17 +21,17 @@ func init() { register(kraken{}) }
 
 // kraken is the spot market of Kraken, WebSocket v2.
 //
-// Proof of the book: every message carries the CRC-32 of the best ten levels a side
-// as they stand after it. There is no id of any kind. So a wrong digit among the best
-// ten is seen by the message that brings it, and a lost or cut message by the next
-// one of its symbol if it changed the best ten. What it cannot see: a level below
-// rank ten that was lost, or is wrong, until it comes among the best ten (then the
-// message that brings it there tells), or is set again, removed or pushed out (then
-// the book has healed); a message that came twice, or two of the same levels that
-// changed places below rank ten; and a wrong time. Of the recording's messages that were
-// taken out 8 in 10 were told of, within 198 messages; 1 in 10 healed unseen, and 1 in 10
-// stayed unseen for 200. A frame that cannot be read at all
-// does not say whose it was. Trades of a symbol are numbered without holes.
+// Proof of the book: every message carries the CRC-32 of the best ten levels a side as
+// they stand after it. There is no id of any kind. So a wrong digit among the best ten
+// is seen by the message that brings it, and a lost or cut message by the next one of
+// its symbol if it changed the best ten. What it cannot see: a level below rank ten
+// that was lost, or is wrong, until it comes among the best ten (then the message that
+// brings it there tells), or is set again, removed or pushed out (then the book has
+// healed); a message that came twice, or two of the same levels that changed places
+// below rank ten; and a wrong time. Of the recording's messages that were taken out 8
+// in 10 were told of, within 198 messages; 1 in 10 healed unseen, and 1 in 10 stayed
+// unseen for 200. A frame that cannot be read at all does not say whose it was. Trades
+// of a symbol are numbered without holes.
 //
 // The venue does not remove what falls out of the subscribed depth: the book is cut
 // after each whole message.

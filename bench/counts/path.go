@@ -138,7 +138,8 @@ func ringRound(records [][]byte) (func() uint64, error) {
 	}, nil
 }
 
-// journalRound: a record is an input; 64 KiB or 64 records make a block, which goes nowhere.
+// journalRound: a record is an input; 64 KiB or 64 records make a block, which goes
+// nowhere.
 func journalRound(records [][]byte) (func() uint64, error) {
 	w, _, err := journal.Open(nowhere{}, "journal", journal.Options{})
 	if err != nil {

@@ -185,7 +185,8 @@ func TestReplayLateSubscription(t *testing.T) {
 				for _, m := range <-done {
 					g.text([]byte(m))
 				}
-				// Two of the files have no times: they are over before the second client comes.
+				// Two of the files have no times: they are over before the second
+				// client comes.
 				timed := rc.venue == "kraken" || rc.venue == "coinbase"
 				if len(f.broken)+len(g.broken) > 0 || f.snapshots != 2 || g.snapshots != 1 || timed && g.deltas < 5 {
 					t.Fatalf("first: %d snapshots %v; late: %d snapshots %d deltas %v", f.snapshots, f.broken, g.snapshots, g.deltas, g.broken)

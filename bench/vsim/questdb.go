@@ -261,7 +261,8 @@ func (l *lowRate) Coverage(agent, venue, symbol string, c event.Coverage) {
 func (l *lowRate) Instrument(ts int64, i event.Instrument) error {
 	text, _ := json.Marshal(i)
 	l.work = append(l.work, func() {
-		// What is known of an instrument may change twice at one instant: the last word counts.
+		// What is known of an instrument may change twice at one instant: the last
+		// word counts.
 		l.q.put("instruments", func() { l.q.rows[rowKey{"instruments", market{i.Venue, i.Symbol}, ts}] = string(text) + "\n" })
 	})
 	return nil

@@ -69,7 +69,8 @@ func (c *simCmd) start(live bool) (*simvenue.Server, error) {
 	if len(c.File)+len(c.Symbols) == 0 {
 		symbols["binance"] = []string{"BTCUSDT", "ETHUSDT", "SOLUSDT"}
 	}
-	// The seed makes the markets; their venues' clock is ours, or latencies would mean nothing.
+	// The seed makes the markets; their venues' clock is ours, or latencies would mean
+	// nothing.
 	startNs := time.Now().UnixNano()
 	if c.Start != "" {
 		if startNs, err = config.Time(c.Start, time.Now()); err != nil {

@@ -172,7 +172,8 @@ func TradeSize(n int) int { return Align(HeadSize + LevelSize + n) }
 func TradeID(b []byte, n uint16) []byte { return b[HeadSize+LevelSize:][:n] }
 
 // coverageSize is the fixed part of a coverage record after the head: ts_end i64,
-// seq_first i64, seq_last i64, messages i64, stream u8, state u8, proof u8, cause u8, 4 zeros.
+// seq_first i64, seq_last i64, messages i64, stream u8, state u8, proof u8, cause u8,
+// 4 zeros.
 const coverageSize = 40
 
 // Coverage is one interval, both ends inclusive. The same (Inst, Stream, Ts) comes

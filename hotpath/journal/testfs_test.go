@@ -72,9 +72,9 @@ func (t *testFS) afterKill() *testFS {
 	return n
 }
 
-// afterPowerLoss is what the next process finds after a power loss: names that
-// SyncDir has not confirmed may be gone, or stand for what they stood for before, and of the bytes behind the last Sync
-// any prefix may be there, with sectors of zeros in it.
+// afterPowerLoss is what the next process finds after a power loss: names that SyncDir
+// has not confirmed may be gone, or stand for what they stood for before, and of the
+// bytes behind the last Sync any prefix may be there, with sectors of zeros in it.
 func (t *testFS) afterPowerLoss() *testFS {
 	n := newTestFS(t.rng)
 	for name, f := range t.names {

@@ -72,7 +72,8 @@ const pollsPerList = 64
 
 // next returns gotSegment, gotBlock, with the block in w.s, gotDamage, or gotEnd:
 // nothing more at present. What was lost at the end of a segment is told before
-// gotSegment of the next, by whose header it is known. An error is the disk's; the call may be repeated.
+// gotSegment of the next, by whose header it is known. An error is the disk's; the call
+// may be repeated.
 func (w *walk) next() (outcome, *DamageError, error) {
 	for {
 		if len(w.queue) > 0 {

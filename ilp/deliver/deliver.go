@@ -3,7 +3,7 @@
 //
 //	lanes ─► encode ─► one batch per table ─► poster 1 ─► POST /write
 //	  ▲         │                         └─► poster 2 ─► POST /write
-//	  │         └─ coverage, instruments ───► low rate ─► POST /write, once stored is what they tell of
+//	  │         └─ coverage, instruments ───► low rate ─► POST /write, later than what they tell of
 //	  └─ catch-up: rows derived again from the journal
 //
 // It must never send a row whose input is not in the journal file (the lane does

@@ -106,12 +106,11 @@ func (db *DB) Query(ctx context.Context, sql string) (*Result, error) {
 	return &Result{Columns: answer.Columns, Rows: answer.Dataset}, nil
 }
 
-// Export runs a query and hands each row to fn as it comes, one value per column.
-// A null is a nil value; an empty text is empty but not nil. Times are in ISO form, doubles in
-// Java's ("1.0E8"), a null array is the text "null". A CHAR column is not quoted
-// by QuestDB and must not be exported. The row and its values are borrowed: they
-// are valid until fn returns. An error of fn ends the export and is returned as
-// it is.
+// Export runs a query and hands each row to fn as it comes, one value per column. A
+// null is a nil value; an empty text is empty but not nil. Times are in ISO form,
+// doubles in Java's ("1.0E8"), a null array is the text "null". A CHAR column is not
+// quoted by QuestDB and must not be exported. The row and its values are borrowed: they
+// are valid until fn returns. An error of fn ends the export and is returned as it is.
 func (db *DB) Export(ctx context.Context, sql string, fn func(row [][]byte) error) error {
 	resp, err := db.run(ctx, "/exp", sql)
 	if err != nil {

@@ -12,12 +12,12 @@ import (
 	"deeptape/ilp/qdb"
 )
 
-// Derive derives the rows of a journal again. It asks want about each instrument
-// that the journal knows, and calls emit with the row records of those that are
-// wanted (RowBook, RowTop, RowDepth, RowQuote, RowTrade, RowCoverage; others are
-// ignored), in the journal's order. A RowCoverage of the same stream and ts may come again: the
-// last one counts. inst and rec are borrowed until emit returns; an error of emit
-// ends the derivation and is returned.
+// Derive derives the rows of a journal again. It asks want about each instrument that
+// the journal knows, and calls emit with the row records of those that are wanted
+// (RowBook, RowTop, RowDepth, RowQuote, RowTrade, RowCoverage; others are ignored), in
+// the journal's order. A RowCoverage of the same stream and ts may come again: the last
+// one counts. inst and rec are borrowed until emit returns; an error of emit ends the
+// derivation and is returned.
 type Derive func(want func(venue, symbol string) bool, emit func(inst event.Instrument, rec []byte) error) error
 
 // groupMax is how many instruments are compared in one derivation: each of them

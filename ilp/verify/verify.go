@@ -13,10 +13,10 @@
 // SymbolReport.NotChecked. Its book is its own, not hotpath/book: a mistake there
 // must not be repeated here.
 //
-// Invariants: a report is OK only if every row and interval asked for was looked
-// at and nothing was found outside of lost times; each finding names table, venue, symbol and instant;
-// memory is bounded by pages of rows, by the largest book and by the intervals,
-// never by the length of the record.
+// Invariants: a report is OK only if every row and interval asked for was looked at and
+// nothing was found outside of lost times; each finding names table, venue, symbol and
+// instant; memory is bounded by pages of rows, by the largest book and by the
+// intervals, never by the length of the record.
 package verify
 
 import (

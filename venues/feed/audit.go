@@ -25,11 +25,12 @@ import (
 //     has: another one is asked for, and if that says so too it is a gap.
 //
 // An audit must never cost the record anything: its request waits for what others leave
-// of the venue's budget, a resync or a probe takes its place, an answer that does not fit
-// (empty, refused, out of a cache) is asked for again a few times and then not before the
-// next period. A fresh snapshot begins the period anew. The compare itself is in compare.go.
-// It keeps its feed for 1.8 ms where both are equal, 2.6 ms where the whole book is written:
-// 5,000 levels a side and ten diffs, decoding included (BenchmarkAudit).
+// of the venue's budget, a resync or a probe takes its place, an answer that does not
+// fit (empty, refused, out of a cache) is asked for again a few times and then not
+// before the next period. A fresh snapshot begins the period anew. The compare itself
+// is in compare.go. It keeps its feed for 1.8 ms where both are equal, 2.6 ms where the
+// whole book is written: 5,000 levels a side and ten diffs, decoding included
+// (BenchmarkAudit).
 
 const (
 	auditTriesMax = 5

@@ -21,8 +21,8 @@ import (
 //	     the state as JSON, without levels and buffered frames
 //	     for each instrument: its bids, its asks (px i64, qty i64 each, best
 //	     first), the bytes of its buffered inputs, and those of the inputs of its
-//	     book and of its trades that are held back, those of an audit, and its answer; the state
-//	     says how many
+//	     book and of its trades that are held back, those of an audit, and its
+//	     answer; the state says how many
 //
 // The rows of a keyframe let SQL build a book without going back to the venue's
 // own snapshot. They are written before the book's next message, once that has been

@@ -18,8 +18,9 @@ func (r *rig) keyframe() {
 	r.step(event.InputKeyframe, 0, r.m.AppendKeyframe(nil))
 }
 
-// TestKeyframes (DEEPTAPE_SEED=n starts at one): through storms, a derivation that starts at any keyframe gives
-// the same rows from there on, byte for byte, and keeps balanced books.
+// TestKeyframes (DEEPTAPE_SEED=n starts at one): through storms, a derivation that
+// starts at any keyframe gives the same rows from there on, byte for byte, and keeps
+// balanced books.
 func TestKeyframes(t *testing.T) {
 	first := uint64(1)
 	if one, err := strconv.ParseUint(os.Getenv("DEEPTAPE_SEED"), 10, 64); err == nil {

@@ -232,7 +232,8 @@ func (m *Machine) widen(inst *instrument, px, qty int8) bool {
 	}
 	for s := range inst.horizon {
 		if h := &inst.horizon[s]; h.Bounded {
-			// It stood in the snapshot; where it does not fit any more, nothing can be beyond it.
+			// It stood in the snapshot; where it does not fit any more, nothing can be
+			// beyond it.
 			if h.Px, h.Bounded = fixed.Rescale(h.Px, px-inst.PxScale); !h.Bounded {
 				h.Px = 0
 			}

@@ -8,9 +8,10 @@ import (
 )
 
 // silence notices that a connection brings nothing at all: no message, no ping, no
-// heartbeat, and no large message that grows. It counts the seconds through which we have listened, and does not look at
-// the clock: if the whole process stood still for a minute, what came meanwhile waits in
-// the kernel, and the connection is none the worse for it.
+// heartbeat, and no large message that grows. It counts the seconds through which we
+// have listened, and does not look at the clock: if the whole process stood still for a
+// minute, what came meanwhile waits in the kernel, and the connection is none the worse
+// for it.
 type silence struct {
 	afterS     int64 // the venue's limit in seconds
 	seconds    int64

@@ -13,11 +13,10 @@
 // own that hands its frames to the owner: see side.go.
 //
 // Invariants: only the owner goroutine touches the direct connection (but for
-// Interrupt), the machine and the producer side of the lane; the machine steps
-// inputs in the order in which they stand in the journal; every fetch is answered
-// by exactly one input, unless its connection has ended before or another one of its
-// instrument has taken its place; no goroutine is
-// left when Run returns.
+// Interrupt), the machine and the producer side of the lane; the machine steps inputs
+// in the order in which they stand in the journal; every fetch is answered by exactly
+// one input, unless its connection has ended before or another one of its instrument
+// has taken its place; no goroutine is left when Run returns.
 package session
 
 import (
