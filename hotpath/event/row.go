@@ -16,7 +16,6 @@ const (
 	RowTrade    RowKind = 4 // Head, then one level of 24 bytes (px, qty, aggressor), then N bytes of trade id
 	RowCoverage RowKind = 5 // Head, then CoverageSize bytes, then N bytes of detail
 	RowInst     RowKind = 6 // an instrument as known from Ts on: Head, then N bytes of JSON (event.Instrument)
-	RowMark     RowKind = 7 // no row: every row of the feed's inputs up to Pos stands before it
 	RowDepth    RowKind = 8 // how much lies near the touch: Head, then 1+N pairs of 16 bytes, see DepthSize
 )
 

@@ -205,15 +205,6 @@ func Decimal(b []byte, i int, scale int8) (m int64, next int) {
 	return decimal(b, i, &scaleds[scale])
 }
 
-// Printed is Decimal for a number that may not have more digits behind its point than
-// the scale, zeros or not: where the digits as they are printed matter.
-func Printed(b []byte, i int, scale int8) (m int64, next int) {
-	if uint(scale) >= uint(len(printeds)) {
-		return 0, Declined
-	}
-	return decimal(b, i, &printeds[scale])
-}
-
 func decimal(b []byte, i int, s *scaled) (m int64, next int) {
 	if i < 0 || i > len(b)-8 {
 		return longDecimal(b, i, s)

@@ -84,9 +84,6 @@ func (g *Group) Go(name string, run func()) {
 	})
 }
 
-// Running is how many tasks have not ended.
-func (g *Group) Running() int { return int(g.running.Load()) }
-
 // Wait returns when every task of the group has ended.
 func (g *Group) Wait() { WaitFor(g.bell, func() bool { return g.running.Load() == 0 }) }
 

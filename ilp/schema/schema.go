@@ -47,9 +47,6 @@ type View struct{ Name, Query, DDL string }
 // Tables are the shapes that the .sql files describe, in their order.
 func Tables() []Table { return tables }
 
-// Views are the views that the .sql files describe, in their order.
-func Views() []View { return views }
-
 var (
 	tables = mustParse(tablesSQL, parseTable)
 	views  = mustParse(viewsSQL, parseView)

@@ -34,16 +34,10 @@ type Counters struct {
 	Frames   uint64 // received, fragments and control frames included
 	Messages uint64 // handed out by Read
 
-	Pings        uint64 // received
-	PongsSent    uint64 // Pings = PongsSent + PongsMerged + (one that is still due)
-	PongsMerged  uint64 // pings answered by the pong to a later one, see pongGap
-	PingsSent    uint64
-	PongsGot     uint64
-	TextsSent    uint64
-	LastReadNs   int64 // stamp of the last read that brought bytes; 0: none
-	LastPingNs   int64 // stamp of the last ping of the server; 0: none
-	LastPongNs   int64 // stamp of the last pong of the server; 0: none
-	PingSentAtNs int64 // when Ping last sent one; 0: never
+	Pings       uint64 // received
+	PongsSent   uint64 // Pings = PongsSent + PongsMerged + (one that is still due)
+	PongsMerged uint64 // pings answered by the pong to a later one, see pongGap
+	TextsSent   uint64
 }
 
 // CloseError is the close frame of the server. Code 1005: it gave none.
@@ -139,9 +133,7 @@ func (c *Conn) Read(deadline time.Time) (payload []byte, stampNs int64, outcome 
 			return p, c.stampNs, Message
 		case fPing:
 			c.gotPing(p)
-		case fPong:
-			c.Counters.PongsGot++
-			c.Counters.LastPongNs = c.stampNs
+		case fPong: // nobody asked for it: we send no pings of this kind
 		case fClose:
 			c.gotClose(p)
 			return nil, 0, Closed
@@ -240,7 +232,6 @@ func (c *Conn) fill(deadline time.Time) ReadOutcome {
 			c.f.took(n)
 			c.Counters.Reads++
 			c.Counters.Bytes += uint64(n)
-			c.Counters.LastReadNs = c.stampNs
 			c.progress(n)
 			if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 				c.lost("read from", err)
@@ -273,7 +264,6 @@ func (c *Conn) fill(deadline time.Time) ReadOutcome {
 
 func (c *Conn) gotPing(p []byte) {
 	c.Counters.Pings++
-	c.Counters.LastPingNs = c.stampNs
 	if c.pongDue {
 		c.Counters.PongsMerged++
 	}
@@ -346,17 +336,6 @@ func (c *Conn) WriteText(b []byte) error {
 		return err
 	}
 	c.Counters.TextsSent++
-	return nil
-}
-
-// Ping sends a ping. The pong shows in Counters.LastPongNs. Pings and texts count in
-// the venue's message budget; that budget is the caller's.
-func (c *Conn) Ping() error {
-	if err := c.write(ws.OpPing, nil); err != nil {
-		return err
-	}
-	c.Counters.PingsSent++
-	c.Counters.PingSentAtNs = c.clock.NowNs()
 	return nil
 }
 

@@ -144,7 +144,6 @@ func newConn(nc net.Conn, stamper *stampConn, early []byte, opt Options) *Conn {
 		c.stampNs = stamper.lastNs
 		c.Counters.Reads = 1
 		c.Counters.Bytes = uint64(len(early))
-		c.Counters.LastReadNs = c.stampNs
 	}
 	return c
 }
