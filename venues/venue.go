@@ -1,4 +1,8 @@
-// Package venues knows what each venue sends: one file per venue, pure decoding.
+// Package venues knows what each venue sends: one file per venue, and one for its
+// scanner. Pure decoding.
+//
+//	frame ─► scanner (VENUE_scan.go, hotpath/scan) ─────────► Batch
+//	            └─ declined ─► fastjson (VENUE.go) ─────────► Batch
 //
 // A venue turns one frame into messages at exact integer scales, says in which
 // order its ids must come, and writes the texts that subscribe. It must never

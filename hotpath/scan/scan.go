@@ -12,7 +12,7 @@
 // once. A number has no exponent, no sign and no surplus zero in front; a text has no
 // escape. No price or size is a float.
 //
-// This package must never allocate (but Pairs and Quads, by append), never panic
+// This package must never allocate (but where it appends levels), never panic
 // whatever the bytes and the place, and never keep a frame.
 //
 // Digits are read eight at a time in a 64-bit word. Levels of the recordings, turn by

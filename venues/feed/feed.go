@@ -34,6 +34,7 @@
 //	rows.go      rows; depth.go: those of book_depth; coverage.go: what they prove
 //	command.go   what was asked for, sent, answered, held back; refused.go: and what is
 //	             asked for again because the venue has refused it
+//	compare.go   a book against a snapshot at the same id, for an audit
 //	keyframe.go  all of the state, written and read; derive.go: the same from a file
 //
 // A book that its venue cuts to the subscribed depth (venues.Rules.Truncate) is cut
@@ -294,9 +295,6 @@ type Machine struct {
 func New(out Sink, frames *ledger.Frames, rows *ledger.RowsDerived) *Machine {
 	return &Machine{out: out, frames: frames, rows: rows, bufferBytes: bufferBytesMax}
 }
-
-// Instruments is how many instruments the run has, 0 before its record.
-func (m *Machine) Instruments() int { return len(m.insts) }
 
 // Actions returns what the last Step wants done. Valid until the next Step.
 func (m *Machine) Actions() []Action { return m.actions }

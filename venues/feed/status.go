@@ -80,9 +80,6 @@ func (m *Machine) Resume(i int) Resume {
 	return r
 }
 
-// Agent is the one that made the run.
-func (m *Machine) Agent() string { return m.cfg.Agent }
-
 // Symbols of the run, in their order, and their venue.
 func (m *Machine) Symbols() (venue string, symbols []string) {
 	for i := range m.insts {
