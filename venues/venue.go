@@ -1,5 +1,5 @@
-// Package venues knows what each venue sends: one file per venue, and one for its
-// scanner. Pure decoding.
+// Package venues knows what each venue sends. The files of a venue begin with its
+// name. Pure decoding.
 //
 //	frame ─► scanner (VENUE_scan.go, hotpath/scan) ─────────► Batch
 //	            └─ declined ─► fastjson (VENUE.go) ─────────► Batch
