@@ -182,13 +182,6 @@ func (p *faultPass) cast() (symbols map[string][]string, faults []simvenue.Fault
 			if !slices.Contains(list, symbol) {
 				list = append(list, symbol)
 			}
-			if x.fault == "reorder" && v == "coinbase" {
-				// Not settled: one late frame breaks the connection's count two or three
-				// times (ahead, back, ahead), and three times within twenty frames is
-				// taken for a venue that has changed: its proof is withdrawn. (The symbol
-				// stays, as a neighbour.)
-				continue
-			}
 			faults = append(faults, simvenue.Fault{Name: x.fault, N: x.n, Venue: v, Symbol: symbol})
 		}
 		if v != "coinbase" {

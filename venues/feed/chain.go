@@ -106,6 +106,10 @@ func (m *Machine) single() bool {
 	return m.rules.Continuity == venues.ConnCounter || m.rules.Continuity == venues.ChecksumOnly
 }
 
+// lateMax is how many numbers back a frame is late, or came twice. Further back, or at 0,
+// the venue has begun to count anew.
+const lateMax = 16
+
 // count holds a frame's number against the last one of its connection, whatever the
 // frame is. All books of the connection are in doubt if one is missing.
 func (m *Machine) count(number uint8) {
@@ -116,6 +120,9 @@ func (m *Machine) count(number uint8) {
 	l := &m.lines[number]
 	next := l.next
 	l.next = m.batch.ConnSeq + 1
+	if late := next - m.batch.ConnSeq; next != event.Null && m.batch.ConnSeq > 0 && late > 0 && late <= lateMax {
+		l.next = next // what follows a frame that came late follows those before it, too
+	}
 	if number != m.leader || m.counter.Off {
 		return
 	}

@@ -202,7 +202,8 @@ func TestConnectionCounter(t *testing.T) {
 		"error":              {func(k *market) string { return `{"type":"error","message":"no"}` }, false},
 		"heartbeat missing":  {func(k *market) string { k.heartbeat(); return k.heartbeat() }, true},
 		"number again":       {func(k *market) string { k.frames--; return k.heartbeat() }, true},
-		"number goes back":   {func(k *market) string { k.frames -= 5; return k.heartbeat() }, true},
+		"number goes back":   {func(k *market) string { k.frames = 0; return k.heartbeat() }, true},
+		"comes late":         {func(k *market) string { late := k.heartbeat(); k.frame(k.heartbeat()); return late }, true},
 		"not to be read":     {func(k *market) string { return `{"channel":"l2_data","sequence_num":` }, true},
 		"without its number": {func(k *market) string { k.heartbeat(); return `{"channel":"heartbeats"}` }, true},
 	} {
@@ -219,6 +220,10 @@ func TestConnectionCounter(t *testing.T) {
 		for i := range k.books {
 			if k.m.insts[i].state != bookLive {
 				t.Errorf("%s: book %d is %s", name, i, bookStateNames[k.m.insts[i].state])
+			}
+			list := k.cover(i, event.StreamBook)
+			if c := list[len(list)-1]; c.Proof != event.ProofConnectionSeq {
+				t.Errorf("%s: book %d proves itself no more: %+v", name, i, list)
 			}
 		}
 		k.finish()
