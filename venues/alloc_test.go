@@ -12,7 +12,7 @@ import (
 func TestBinanceAllocations(t *testing.T) {
 	for _, rec := range recordings {
 		lines := captureLines(t, rec.name)
-		dec, _ := decoderAt(8, 8, rec.symbols...)
+		dec, _ := decoderAt(binance{}, 8, 8, rec.symbols...)
 		var b Batch
 		taken := 0
 		play := func() {

@@ -55,7 +55,7 @@ func TestBinanceShapes(t *testing.T) {
 		{"shutdown, raw (sheet)", `{"e":"serverShutdown","E":1770123456789}`, Message{Kind: KindNotice, Inst: -1, TsEvent: null, Text: []byte("serverShutdown")}, nil},
 		{"shutdown, combined (sheet)", `{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1770123456789}}`, Message{Kind: KindNotice, Inst: -1, TsEvent: null, Text: []byte("serverShutdown")}, nil},
 	} {
-		dec, _ := decoderAt(2, 5, "BTCUSDT")
+		dec, _ := decoderAt(binance{}, 2, 5, "BTCUSDT")
 		var b Batch
 		if reason := dec.Decode([]byte(c.frame), &b); reason != ledger.Accepted {
 			t.Errorf("%s: %v", c.name, reason)
@@ -159,7 +159,7 @@ func TestBinanceRejects(t *testing.T) {
 		{"quote ask as number", quote(`"61837.64"`, `61837.64`), ledger.Malformed},
 		{"quote size negative", quote(`"1.5"`, `"-1.5"`), ledger.Malformed},
 	} {
-		dec, _ := decoderAt(2, 5, "BTCUSDT")
+		dec, _ := decoderAt(binance{}, 2, 5, "BTCUSDT")
 		var b Batch
 		if got := dec.Decode([]byte(c.frame), &b); got != c.want {
 			t.Errorf("%s: %v, want %v: %.200s", c.name, got, c.want, c.frame)
@@ -173,7 +173,7 @@ func TestBinanceRejects(t *testing.T) {
 	}
 	for _, body := range []string{``, `{}`, `[]`, `null`, `{"code":-1121,"msg":"Invalid symbol."}`, `{"lastUpdateId":"1","bids":[],"asks":[]}`,
 		`{"lastUpdateId":-1,"bids":[],"asks":[]}`, `{"lastUpdateId":1,"bids":[]}`, `{"lastUpdateId":1,"asks":[],"bids":[["1","-1"]]}`, `{"lastUpdateId":1,"asks":[],"bids":[[1,2]]}`} {
-		dec, _ := decoderAt(2, 5, "BTCUSDT")
+		dec, _ := decoderAt(binance{}, 2, 5, "BTCUSDT")
 		var b Batch
 		if got := dec.DecodeSnapshot(0, []byte(body), &b); got != ledger.Malformed {
 			t.Errorf("snapshot %q: %v, want malformed", body, got)
@@ -191,7 +191,7 @@ func replaceOnce(t *testing.T, s, old, new string) string {
 
 // The same text of digits is a time in one unit only, whatever its length.
 func TestBinanceTimes(t *testing.T) {
-	dec, insts := decoderAt(2, 5, "BTCUSDT")
+	dec, insts := decoderAt(binance{}, 2, 5, "BTCUSDT")
 	var b Batch
 	for _, text := range []string{"0", "1", "999999999999", "1723161255308", "9223372036854", "100000000000000", "1723161255308123", "9223372036854775"} {
 		frame := fmt.Appendf(nil, `{"e":"depthUpdate","E":%s,"s":"BTCUSDT","U":5,"u":5,"b":[],"a":[]}`, text)
@@ -218,7 +218,7 @@ func TestBinanceHugeMessage(t *testing.T) {
 		asks = append(asks, fmt.Sprintf(`["%d.5","0.%05d"]`, 200_001+i, i))
 	}
 	frame := []byte(`{"e":"depthUpdate","E":1723161255308,"s":"BTCUSDT","U":5,"u":5,"b":[` + strings.Join(bids, ",") + `],"a":[` + strings.Join(asks, ",") + `]}`)
-	dec, insts := decoderAt(2, 5, "BTCUSDT")
+	dec, insts := decoderAt(binance{}, 2, 5, "BTCUSDT")
 	var b Batch
 	if reason := dec.Decode(frame, &b); reason != ledger.Accepted {
 		t.Fatal(reason)
@@ -365,7 +365,7 @@ func FuzzBinance(f *testing.F) {
 		if px < 0 || px > 18 || qty < 0 || qty > 18 {
 			return
 		}
-		dec, insts := decoderAt(px, qty, "BTCUSDT", "ETHUSDT")
+		dec, insts := decoderAt(binance{}, px, qty, "BTCUSDT", "ETHUSDT")
 		v, err := parseJSON(frame)
 		oracle := err == nil && !repeatsKey(frame) && strings.ToValidUTF8(string(frame), "") == string(frame) && !strings.Contains(string(frame), `\`)
 		for _, snapshot := range []bool{false, true} {

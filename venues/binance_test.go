@@ -253,12 +253,12 @@ func isInt64(s string) bool {
 }
 
 // decoderAt makes a decoder for symbols, all at the same scales.
-func decoderAt(px, qty int8, symbols ...string) (Decoder, []event.Instrument) {
+func decoderAt(v Venue, px, qty int8, symbols ...string) (Decoder, []event.Instrument) {
 	var insts []event.Instrument
 	for _, s := range symbols {
-		insts = append(insts, event.Instrument{Venue: "binance", Symbol: s, PxScale: px, QtyScale: qty})
+		insts = append(insts, event.Instrument{Venue: v.Rules().Name, Symbol: s, PxScale: px, QtyScale: qty})
 	}
-	return binance{}.NewDecoder(insts), insts
+	return v.NewDecoder(insts), insts
 }
 
 // capture opens a recording, or skips the test.
@@ -315,7 +315,7 @@ var recordings = []struct {
 func TestBinanceRecordings(t *testing.T) {
 	for _, rec := range recordings {
 		t.Run(rec.name, func(t *testing.T) {
-			dec, insts := decoderAt(rec.px, rec.qty, rec.symbols...)
+			dec, insts := decoderAt(binance{}, rec.px, rec.qty, rec.symbols...)
 			var b Batch
 			kinds, other, widened := map[Kind]int{}, 0, 0
 			for n, frame := range captureLines(t, rec.name) {
@@ -373,7 +373,7 @@ func TestBinanceSnapshotBodies(t *testing.T) {
 	if err := json.NewDecoder(capture(t, "rest/binance_depth_20240601.json")).Decode(&bodies); err != nil {
 		t.Fatal(err)
 	}
-	dec, insts := decoderAt(2, 8, "ETHUSDT", "BTCUSDT")
+	dec, insts := decoderAt(binance{}, 2, 8, "ETHUSDT", "BTCUSDT")
 	var b Batch
 	for i, body := range bodies {
 		v, err := parseJSON(body)

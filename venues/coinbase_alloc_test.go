@@ -14,7 +14,7 @@ func TestCoinbaseAllocations(t *testing.T) {
 		lines := append(captureLines(t, rec.name), coinbaseFullSnapshot(), enlarged([]byte(coinbaseUpdate)),
 			[]byte(`{"channel":"heartbeats","sequence_num":17,"events":[{"current_time":"x","heartbeat_counter":3049}]}`),
 			[]byte(`{"type":"error","message":"failure to subscribe"}`))
-		dec, _ := coinbaseAt(8, 8, append(rec.symbols, "BTC-USD")...)
+		dec, _ := decoderAt(coinbase{}, 8, 8, append(rec.symbols, "BTC-USD")...)
 		var b Batch
 		play := func() {
 			for _, line := range lines {

@@ -78,7 +78,7 @@ func TestCoinbaseShapes(t *testing.T) {
 		{"refusal (sheet)", `{"type":"error","message":"failure to subscribe"}`, null, []Message{{Kind: KindRefused, Inst: -1, TsEvent: null, Text: []byte("failure to subscribe")}}, nil},
 	} {
 		for _, frame := range []string{c.frame, string(enlarged([]byte(c.frame)))} {
-			dec, _ := coinbaseAt(2, 8, "BTC-USD", "ETH-USDC")
+			dec, _ := decoderAt(coinbase{}, 2, 8, "BTC-USD", "ETH-USDC")
 			var b Batch
 			if reason := dec.Decode([]byte(frame), &b); reason != ledger.Accepted {
 				t.Errorf("%s: %v", c.name, reason)
@@ -175,7 +175,7 @@ func TestCoinbaseRejects(t *testing.T) {
 		{"trade size negative", trade(`"0.03291563"`, `"-0.03291563"`), ledger.Malformed, 0, trades},
 		{"trade size too large", trade(`"0.03291563"`, `"92233720369"`), ledger.Overflow, 0, trades},
 	} {
-		dec, _ := coinbaseAt(2, 8, "BTC-USD", "ETH-USDC")
+		dec, _ := decoderAt(coinbase{}, 2, 8, "BTC-USD", "ETH-USDC")
 		var b Batch
 		if got := dec.Decode([]byte(c.frame), &b); got != c.want || b.ConnSeq != c.seq {
 			t.Errorf("%s: %v %d, want %v %d: %.200s", c.name, got, b.ConnSeq, c.want, c.seq, c.frame)
@@ -183,7 +183,7 @@ func TestCoinbaseRejects(t *testing.T) {
 			t.Errorf("%s: lost %+v, want %+v", c.name, got, c.whose)
 		}
 	}
-	dec, _ := coinbaseAt(2, 8, "BTC-USD")
+	dec, _ := decoderAt(coinbase{}, 2, 8, "BTC-USD")
 	var b Batch
 	if got := dec.DecodeSnapshot(0, []byte(`{"pricebook":{}}`), &b); got != ledger.UnknownShape {
 		t.Errorf("a REST book: %v", got)
@@ -219,13 +219,13 @@ func TestCoinbaseLargeRejects(t *testing.T) {
 		``:                                                          ledger.Malformed,
 		`[` + strings.Replace(level, "}", `,"x":"`+large+`"}`, 1) + `]`: ledger.Malformed,
 	} {
-		dec, _ := coinbaseAt(2, 8, "BTC-USD")
+		dec, _ := decoderAt(coinbase{}, 2, 8, "BTC-USD")
 		var b Batch
 		if got := dec.Decode(around(updates), &b); got != want {
 			t.Errorf("%.100s: %v, want %v", updates, got, want)
 		}
 	}
-	dec, _ := coinbaseAt(2, 8, "BTC-USD")
+	dec, _ := decoderAt(coinbase{}, 2, 8, "BTC-USD")
 	var b Batch
 	for frame, want := range map[string]ledger.Reason{
 		`{"channel":"l2_data","sequence_num":2,"pad":"` + strings.Repeat("x", coinbaseMostBytes) + `"}`:                        ledger.Oversized,
@@ -258,7 +258,7 @@ func FuzzCoinbase(f *testing.F) {
 		if px < 0 || px > 18 || qty < 0 || qty > 18 {
 			return
 		}
-		dec, insts := coinbaseAt(px, qty, "BTC-USD", "ETH-USD")
+		dec, insts := decoderAt(coinbase{}, px, qty, "BTC-USD", "ETH-USD")
 		v, err := parseJSON(frame)
 		oracle := err == nil && !repeatsKey(frame) && strings.ToValidUTF8(string(frame), "") == string(frame) && !strings.Contains(string(frame), `\`)
 		var b, large Batch
@@ -299,7 +299,7 @@ func BenchmarkCoinbase(b *testing.B) {
 		"snapshot": {coinbaseFullSnapshot()},
 	} {
 		b.Run(name, func(b *testing.B) {
-			dec, _ := coinbaseAt(8, 8, append(coinbaseRecordings[0].symbols, "BTC-USD")...)
+			dec, _ := decoderAt(coinbase{}, 8, 8, append(coinbaseRecordings[0].symbols, "BTC-USD")...)
 			var batch Batch
 			n, bytes := 0, 0
 			for b.Loop() {

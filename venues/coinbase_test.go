@@ -20,14 +20,6 @@ import (
 // The oracle, as for Binance: encoding/json, and what coinbase.md says about each
 // field.
 
-func coinbaseAt(px, qty int8, symbols ...string) (Decoder, []event.Instrument) {
-	var insts []event.Instrument
-	for _, s := range symbols {
-		insts = append(insts, event.Instrument{Venue: "coinbase", Symbol: s, PxScale: px, QtyScale: qty})
-	}
-	return coinbase{}.NewDecoder(insts), insts
-}
-
 func list(v any) []any { l, _ := v.([]any); return l }
 
 // coinbaseDiffer says where the batch of an accepted frame differs from the frame. No
@@ -200,7 +192,7 @@ var coinbaseRecordings = []struct {
 func TestCoinbaseRecordings(t *testing.T) {
 	for _, rec := range coinbaseRecordings {
 		t.Run(rec.name, func(t *testing.T) {
-			dec, insts := coinbaseAt(0, 0, rec.symbols...)
+			dec, insts := decoderAt(coinbase{}, 0, 0, rec.symbols...)
 			var b Batch
 			kinds, levels := map[Kind]int{}, 0
 			for n, frame := range captureLines(t, rec.name) {
@@ -238,7 +230,7 @@ func TestCoinbaseRecordings(t *testing.T) {
 // ever less if it sells. That tells whose side the venue names: of 22 such sweeps in
 // the recording none fits if it is the aggressor's.
 func TestCoinbaseSweeps(t *testing.T) {
-	dec, _ := coinbaseAt(2, 8, "BTC-USD")
+	dec, _ := decoderAt(coinbase{}, 2, 8, "BTC-USD")
 	type trade struct {
 		num, ms, px int64
 		side        event.Side
@@ -295,7 +287,7 @@ func TestCoinbaseRestTexts(t *testing.T) {
 	if err := json.NewDecoder(capture(t, "rest/coinbase_depth_20240601.json.gz")).Decode(&bodies); err != nil {
 		t.Fatal(err)
 	}
-	dec, insts := coinbaseAt(2, 8, "BTC-USD")
+	dec, insts := decoderAt(coinbase{}, 2, 8, "BTC-USD")
 	var b Batch
 	for _, body := range bodies {
 		var updates []string
@@ -346,7 +338,7 @@ func TestCoinbaseFullSnapshot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dec, insts := coinbaseAt(2, 8, "BTC-USD")
+	dec, insts := decoderAt(coinbase{}, 2, 8, "BTC-USD")
 	var b Batch
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -372,7 +364,7 @@ func enlarged(frame []byte) []byte {
 // Large frames are read in another way than small ones, and say the same.
 func TestCoinbaseLargeFrames(t *testing.T) {
 	for _, rec := range coinbaseRecordings {
-		dec, _ := coinbaseAt(8, 8, rec.symbols...)
+		dec, _ := decoderAt(coinbase{}, 8, 8, rec.symbols...)
 		var small, large Batch
 		for n, frame := range captureLines(t, rec.name) {
 			if n > 200 {

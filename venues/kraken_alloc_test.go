@@ -15,7 +15,7 @@ func TestKrakenAllocations(t *testing.T) {
 		lines := append(captureLines(t, rec.name), []byte(krakenTrade),
 			[]byte(`{"method":"subscribe","result":{"channel":"book","symbol":"BTC/USD","warnings":["x"]},"success":true,"req_id":4}`),
 			[]byte(`{"channel":"trade","type":"snapshot","data":[{"symbol":"BTC/USD","side":"buy","price":7.5,"qty":1,"trade_id":5,"timestamp":"2026-08-24T22:21:58Z"},{"symbol":"BTC/USD","side":"buy","price":7.5,"qty":1,"trade_id":4,"timestamp":"2026-08-24T22:21:58Z"}]}`))
-		dec, _ := krakenAt(8, 8, append(rec.symbols, "BTC/USD")...)
+		dec, _ := decoderAt(kraken{}, 8, 8, append(rec.symbols, "BTC/USD")...)
 		levels := make([]book.Level, 10)
 		for i := range levels {
 			levels[i] = book.Level{Px: 1e18, Qty: 1e18}

@@ -83,7 +83,7 @@ func TestKrakenShapes(t *testing.T) {
 		{"too fast (sheet)", `{"error":"Exceeded msg rate"}`, []Message{{Kind: KindRefused, Inst: -1, TsEvent: null, Text: []byte("Exceeded msg rate")}}, nil},
 		{"nothing", `{"channel":"book","type":"update","data":[]}`, nil, nil},
 	} {
-		dec, _ := krakenAt(1, 8, "BTC/USD", "ETH/USD")
+		dec, _ := decoderAt(kraken{}, 1, 8, "BTC/USD", "ETH/USD")
 		var b Batch
 		if reason := dec.Decode([]byte(c.frame), &b); reason != ledger.Accepted {
 			t.Errorf("%s: %v", c.name, reason)
@@ -173,7 +173,7 @@ func TestKrakenRejects(t *testing.T) {
 		{"trade size with an exponent", trade(`0.00100000`, `1e-3`), ledger.Malformed, trades},
 		{"trade size too large", trade(`0.00100000`, `92233720369`), ledger.Overflow, trades},
 	} {
-		dec, _ := krakenAt(1, 8, "BTC/USD", "ETH/USD")
+		dec, _ := decoderAt(kraken{}, 1, 8, "BTC/USD", "ETH/USD")
 		var b Batch
 		if got := dec.Decode([]byte(c.frame), &b); got != c.want {
 			t.Errorf("%s: %v, want %v: %.200s", c.name, got, c.want, c.frame)
@@ -181,7 +181,7 @@ func TestKrakenRejects(t *testing.T) {
 			t.Errorf("%s: lost %+v, want %+v", c.name, got, c.whose)
 		}
 	}
-	dec, _ := krakenAt(1, 8, "BTC/USD")
+	dec, _ := decoderAt(kraken{}, 1, 8, "BTC/USD")
 	var b Batch
 	if got := dec.DecodeSnapshot(0, []byte(`{"error":[],"result":{}}`), &b); got != ledger.UnknownShape {
 		t.Errorf("a REST snapshot: %v", got)
@@ -213,7 +213,7 @@ func FuzzKraken(f *testing.F) {
 		if px < 0 || px > 18 || qty < 0 || qty > 18 {
 			return
 		}
-		dec, insts := krakenAt(px, qty, "BTC/USD", "ETH/USD")
+		dec, insts := decoderAt(kraken{}, px, qty, "BTC/USD", "ETH/USD")
 		v, err := parseJSON(frame)
 		oracle := err == nil && !repeatsKey(frame) && strings.ToValidUTF8(string(frame), "") == string(frame) && !strings.Contains(string(frame), `\`)
 		var b Batch
@@ -244,7 +244,7 @@ func FuzzKraken(f *testing.F) {
 func BenchmarkKraken(b *testing.B) {
 	rec := krakenRecordings[0]
 	lines := captureLines(b, rec.name)
-	dec, _ := krakenAt(8, 8, rec.symbols...)
+	dec, _ := decoderAt(kraken{}, 8, 8, rec.symbols...)
 	var batch Batch
 	levels, bytes := 0, 0
 	for b.Loop() {

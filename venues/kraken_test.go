@@ -20,14 +20,6 @@ import (
 // The oracle, as for Binance: encoding/json, which keeps the text of a number, and
 // what kraken.md says about each field.
 
-func krakenAt(px, qty int8, symbols ...string) (Decoder, []event.Instrument) {
-	var insts []event.Instrument
-	for _, s := range symbols {
-		insts = append(insts, event.Instrument{Venue: "kraken", Symbol: s, PxScale: px, QtyScale: qty})
-	}
-	return kraken{}.NewDecoder(insts), insts
-}
-
 // printedDigits counts the decimals of a text, zeros too.
 func printedDigits(text string) int8 {
 	_, frac, _ := strings.Cut(text, ".")
@@ -254,7 +246,7 @@ func (s slowBook) best(side event.Side, n int, cut bool) []book.Level {
 func TestKrakenRecordings(t *testing.T) {
 	for _, rec := range krakenRecordings {
 		t.Run(rec.name, func(t *testing.T) {
-			dec, insts := krakenAt(0, 0, rec.symbols...)
+			dec, insts := decoderAt(kraken{}, 0, 0, rec.symbols...)
 			var b Batch
 			kinds, sums := map[Kind]int{}, 0
 			books := make([]slowBook, len(insts))
