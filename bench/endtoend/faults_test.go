@@ -72,8 +72,10 @@ var venueRuns = []venueRun{
 		},
 	},
 	{
-		name: "one symbol each", speed: "10", length: 40 * time.Second,
-		faults: "duplicate@20:DUPUSDT,reorder@20:REOUSDT,stale-snapshot@1:OLDUSDT,429@1:TOOUSDT",
+		name: "one symbol each", speed: "5", length: 40 * time.Second,
+		// The 60th update comes some two seconds after the connection: a repetition that
+		// is older than the snapshot is stale and not a duplicate.
+		faults: "duplicate@60:DUPUSDT,reorder@60:REOUSDT,stale-snapshot@1:OLDUSDT,429@1:TOOUSDT",
 		expect: []expected{
 			undisturbed("FREEUSDT"), undisturbed("DUPUSDT"), {"REOUSDT", resynced, wholeTrades, wholeQuotes, true},
 			undisturbed("OLDUSDT"), undisturbed("TOOUSDT"),
