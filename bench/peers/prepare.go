@@ -31,7 +31,7 @@ func prepare(captures string) error {
 		return err
 	}
 	logf("building the Rust peers (minutes, the first time)")
-	cargo := exec.Command("cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", "rust/Cargo.toml")
+	cargo := exec.Command("cargo", "build", "--release", "--quiet", "--manifest-path", "rust/Cargo.toml")
 	cargo.Env = append(os.Environ(), "CARGO_TARGET_DIR="+target, "RUSTFLAGS=-C target-cpu=native")
 	if err := loud(cargo); err != nil {
 		return fmt.Errorf("cannot build the Rust peers (needs cargo 1.85 or later): %w", err)
