@@ -37,21 +37,6 @@ type faultPass struct {
 	struck  []simvenue.Strike
 }
 
-var allMarkets = []string{"binance", "bybit", "bybit_linear", "coinbase", "kraken", "okx"}
-
-// spell writes a symbol as the venue does.
-func spell(venue, base string) string {
-	switch venue {
-	case "coinbase":
-		return base + "-USD"
-	case "kraken":
-		return base + "/USD"
-	case "okx":
-		return base + "-USDT"
-	}
-	return base + "USDT"
-}
-
 // effect is what a fault may do to the coverage of books: gaps by one of the causes. No
 // cause: nothing. wide: at every book of the connection. perhaps: it need not be noticed,
 // if what it hit is not covered by the proof.
@@ -165,7 +150,7 @@ func (p *faultPass) base(fault string) string {
 func (p *faultPass) cast() (symbols map[string][]string, faults []simvenue.Fault) {
 	symbols = map[string][]string{}
 	p.groups = map[string][][]string{}
-	for _, v := range allMarkets {
+	for _, v := range simvenue.Venues() {
 		var list []string
 		for _, x := range p.faults {
 			i := slices.IndexFunc(simvenue.Faults(), func(k simvenue.FaultKind) bool { return k.Name == x.fault })
@@ -175,9 +160,9 @@ func (p *faultPass) cast() (symbols map[string][]string, faults []simvenue.Fault
 			if x.fault == "malformed" && (v == "kraken") != (p.name == "CON") {
 				continue // it costs all books of Kraken's connection, at two commands a second
 			}
-			symbol := spell(v, p.base(x.fault))
+			symbol := simvenue.Symbol(v, p.base(x.fault))
 			if p.name != "FRA" {
-				symbol = spell(v, p.name+"ONE")
+				symbol = simvenue.Symbol(v, p.name+"ONE")
 			}
 			if !slices.Contains(list, symbol) {
 				list = append(list, symbol)
@@ -185,15 +170,15 @@ func (p *faultPass) cast() (symbols map[string][]string, faults []simvenue.Fault
 			faults = append(faults, simvenue.Fault{Name: x.fault, N: x.n, Venue: v, Symbol: symbol})
 		}
 		if v != "coinbase" {
-			list = append([]string{spell(v, p.name+"FREE")}, list...) // Binance's refusal is of all that follows
+			list = append([]string{simvenue.Symbol(v, p.name+"FREE")}, list...) // Binance's refusal is of all that follows
 			p.groups[v] = [][]string{list}
 		} else {
 			// Three that are struck and a neighbour on each connection.
 			var with []string
 			for i := 0; i < len(list); i += 3 {
-				group := append(slices.Clone(list[i:min(i+3, len(list))]), spell(v, fmt.Sprintf("%sFREE%d", p.name, i)))
+				group := append(slices.Clone(list[i:min(i+3, len(list))]), simvenue.Symbol(v, fmt.Sprintf("%sFREE%d", p.name, i)))
 				for k := 0; len(group) < 4; k++ {
-					group = append(group, spell(v, fmt.Sprintf("%sMORE%d%d", p.name, i, k)))
+					group = append(group, simvenue.Symbol(v, fmt.Sprintf("%sMORE%d%d", p.name, i, k)))
 				}
 				with = append(with, group...)
 				p.groups[v] = append(p.groups[v], group)
@@ -245,7 +230,7 @@ func (p *faultPass) verdict(t *testing.T, db database) {
 	db.t = t
 	db.applied()
 	read := map[string]*stored{}
-	for _, name := range allMarkets {
+	for _, name := range simvenue.Venues() {
 		truth := v.truth(t, name)
 		for _, symbol := range p.symbols[name] {
 			s := db.readApplied(t, name, symbol)
@@ -255,7 +240,7 @@ func (p *faultPass) verdict(t *testing.T, db database) {
 			if j.compared < 20 {
 				t.Errorf("%s %s: only %d messages of verified books: %s", name, symbol, j.compared, s.states("book"))
 			}
-			if j.bogus != (symbol == spell(name, p.base("crossed")) && name != "okx" && name != "kraken") {
+			if j.bogus != (symbol == simvenue.Symbol(name, p.base("crossed")) && name != "okx" && name != "kraken") {
 				t.Errorf("%s %s: a bid at the best ask was stored: %v", name, symbol, j.bogus)
 			}
 		}
@@ -287,7 +272,7 @@ func (p *faultPass) unsettled(t *testing.T) string {
 			return fmt.Sprintf("%s %s has had %d gaps, and will have %d", x.Venue, x.Symbol, x.Gaps, want)
 		}
 		want := "verified"
-		if x.Venue == "kraken" && x.Symbol == spell("kraken", p.base("checksum-zero")) {
+		if x.Venue == "kraken" && x.Symbol == simvenue.Symbol("kraken", p.base("checksum-zero")) {
 			want = "unverified" // nothing proves it any more
 		}
 		if got := x.Coverage["book"].State; got != want {

@@ -225,8 +225,8 @@ func TestMadVenue(t *testing.T) {
 		t.Skip("takes a minute")
 	}
 	symbols := map[string][]string{}
-	for _, v := range allMarkets {
-		symbols[v] = []string{spell(v, "MADONE"), spell(v, "MADTWO")}
+	for _, v := range simvenue.Venues() {
+		symbols[v] = []string{simvenue.Symbol(v, "MADONE"), simvenue.Symbol(v, "MADTWO")}
 	}
 	t.Parallel() // it waits, mostly
 	db, dir := database{t, dbtest.StartOwn(t).HTTP}, t.TempDir()
@@ -307,7 +307,7 @@ func TestMadVenue(t *testing.T) {
 	v.verify(t, db)
 	db.t = t
 	db.applied()
-	for _, name := range allMarkets {
+	for _, name := range simvenue.Venues() {
 		truth := v.truth(t, name)
 		for _, symbol := range symbols[name] {
 			s := db.readApplied(t, name, symbol)

@@ -128,6 +128,19 @@ func newInstrument(symbol string, pxDecimals, qtyDecimals int) instrument {
 	return instrument{symbol, base, quote, pxDecimals, qtyDecimals}
 }
 
+// Symbol is how a venue writes what is traded against dollars.
+func Symbol(venue, base string) string {
+	switch venue {
+	case "coinbase":
+		return base + "-USD"
+	case "kraken":
+		return base + "/USD"
+	case "okx":
+		return base + "-USDT"
+	}
+	return base + "USDT"
+}
+
 // pair takes a symbol of any venue apart.
 func pair(symbol string) (base, quote string) {
 	for _, sep := range []string{"/", "-"} {

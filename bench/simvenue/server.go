@@ -305,7 +305,7 @@ func (s *Server) VenueURLs(name string) (ws, rest string, ok bool) {
 }
 
 func (p *place) wsURL() string {
-	return "ws://" + p.s.Addr() + p.prefix + p.v.proto.facts().wsPath
+	return "ws://" + p.s.Addr() + p.prefix + p.v.WSPath()
 }
 
 func (p *place) restURL() string { return "http://" + p.s.Addr() + p.prefix }

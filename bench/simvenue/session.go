@@ -114,7 +114,7 @@ func (v *Venue) isStream(path string) bool {
 	if v.name == "binance" {
 		return path == "/ws" || path == "/stream" || strings.HasPrefix(path, "/ws/")
 	}
-	return strings.TrimSuffix(path, "/") == v.proto.facts().wsPath
+	return strings.TrimSuffix(path, "/") == v.WSPath()
 }
 
 // Text obeys a text message of the client.

@@ -295,6 +295,9 @@ func Venues() []string {
 // Name of the venue, as in commands and configuration.
 func (v *Venue) Name() string { return v.name }
 
+// WSPath is what its WebSocket URL ends with in a configuration; Binance's is the base.
+func (v *Venue) WSPath() string { return v.proto.facts().wsPath }
+
 // Symbols in the order of their sources.
 func (v *Venue) Symbols() []string {
 	var names []string

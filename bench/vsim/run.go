@@ -225,12 +225,12 @@ func (r *run) open(name string, seed uint64, first, peaceful bool, faulty time.D
 	if r.plan.Venue != "" {
 		bases = []string{"AAA", "BBB"}
 	}
-	c := config.Venue{WSURL: "ws://" + name + wsPaths[name], RestURL: "http://" + name, Lines: 1 + m.rng.IntN(2)}
+	c := config.Venue{RestURL: "http://" + name, Lines: 1 + m.rng.IntN(2)}
 	if r.plan.Venue != "" {
 		c.Lines = r.plan.Lines
 	}
 	for _, b := range bases {
-		c.Symbols = append(c.Symbols, spell(name, b))
+		c.Symbols = append(c.Symbols, simvenue.Symbol(name, b))
 	}
 	symbols := simvenue.Markets(name, c.Symbols...)
 	for i := range symbols {
@@ -270,6 +270,7 @@ func (r *run) open(name string, seed uint64, first, peaceful bool, faulty time.D
 		return err
 	}
 	r.venues = append(r.venues, v)
+	c.WSURL = "ws://" + name + v.core.WSPath()
 	r.cfg.Venues[name] = c
 	m.say("run", "%s: %d symbols, depth %d, %d lines, planned reconnect every %s, faults %v", name, len(symbols), c.Depth, c.Lines, time.Duration(c.ReconnectEvery), faults)
 	return nil

@@ -51,25 +51,6 @@ const (
 	tickEvery              = 200 * time.Millisecond
 )
 
-// wsPaths are the WebSocket endpoints, as the sheets have them; Binance's is the base.
-var wsPaths = map[string]string{
-	"binance": "", "coinbase": "", "kraken": "/v2", "okx": "/ws/v5/public",
-	"bybit": "/v5/public/spot", "bybit_linear": "/v5/public/linear",
-}
-
-// spell is how a venue writes a pair.
-func spell(name, base string) string {
-	switch name {
-	case "coinbase":
-		return base + "-USD"
-	case "kraken":
-		return base + "/USD"
-	case "okx":
-		return base + "-USDT"
-	}
-	return base + "USDT"
-}
-
 func newVenue(m *machine, name string, seed uint64, symbols []world.Symbol, faults []simvenue.Fault) (*venue, error) {
 	w, err := world.New(seed, world.Spec{Symbols: symbols, StartNs: m.nowNs})
 	if err != nil {

@@ -46,13 +46,13 @@ func Plan(cfg config.Config) error {
 		vc, rules := cfg.Venues[name], venue.Rules()
 		n := len(vc.Symbols)
 		total += n
-		streams, each := 2, instrumentsPerFeed(rules)
+		streams := 2
 		if cfg.Quotes && rules.QuoteStream {
 			streams = 3
 		}
 		weight := venue.SnapshotRequest("X", vc.Depth).Weight
 		minutes := float64(n*weight) / float64(rules.RestWeightPerMinute)
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%s\t%d\t%s\n", name, n, (n+each-1)/each, n*streams,
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%s\t%d\t%s\n", name, n, feedsOf(rules, n), n*streams,
 			weight, time.Duration(minutes*float64(time.Minute)).Round(time.Second), rules.RestWeightPerMinute, auditPlan(auditEvery(vc, venue, n, rules.RestWeightPerMinute), n, weight))
 	}
 	if err := w.Flush(); err != nil {
