@@ -217,7 +217,7 @@ func TestDiskFull(t *testing.T) {
 	w, _ := mustOpen(t, fsys, "j", Options{SegmentBytes: 30 << 10})
 	fsys.room = 100 << 10
 	refused := 0
-	for range 400 {
+	for range 1600 {
 		rec := m.record(1000)
 		for {
 			err := w.Append(rec)

@@ -28,7 +28,7 @@
 // The table holds the highest pos and ts of every feed before the segment, so
 // that Open reads one segment and not all. A payload is whole input records, one
 // after the other (event.AppendInput); a record is never divided. A block holds
-// up to 64 KiB, or one larger record.
+// up to 256 KiB, or one larger record.
 //
 // A block says which segment it belongs to and which block of it it is. So a
 // sector that holds an older state, and a block that travelled inside a record,
@@ -45,7 +45,7 @@
 //
 // # What each crash does
 //
-// kill -9 between Append and Flush: the current block is gone, at most 64 KiB;
+// kill -9 between Append and Flush: the current block is gone, at most 256 KiB;
 // nothing that Flush confirmed is lost.
 //
 // kill -9 within Flush: the block is whole, or its first bytes are a torn tail.

@@ -27,7 +27,10 @@ const (
 
 	// blockBytes closes a block: large enough that s2 finds what repeats, small
 	// enough that damage costs a fraction of a second of a busy feed.
-	blockBytes = 64 << 10
+	blockBytes = 256 << 10
+
+	// fastBytes is the length from which a block is packed in s2's faster mode.
+	fastBytes = 128 << 10
 
 	// MaxRecordBytes is the largest record: 64 MiB of data and its head.
 	MaxRecordBytes = 64<<20 + event.InputHeadSize
