@@ -153,7 +153,7 @@ func New(opt Options, bell *ring.Doorbell, lanes []*lane.Lane) *Deliverer {
 		d.lanes = append(d.lanes, &laneState{l: l, index: i, encoded: l.Acked(), stored: l.Acked()})
 	}
 	for range opt.Batches {
-		d.free = append(d.free, newBatch(len(lanes)))
+		d.free = append(d.free, newBatch(len(lanes), opt.FlushRows))
 	}
 	for t := range d.building {
 		d.building[t] = d.takeBatch(bulkTable(t))

@@ -626,7 +626,7 @@ func TestFailingStep(t *testing.T) {
 	}})
 	r.d.opt.Batches = 1000
 	for range 1000 {
-		r.d.free = append(r.d.free, newBatch(1))
+		r.d.free = append(r.d.free, newBatch(1, 1))
 	}
 	delivered := make(chan error, 1)
 	go func() { delivered <- r.d.Run(context.Background()) }()
