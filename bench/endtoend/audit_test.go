@@ -42,6 +42,7 @@ func TestAudit(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes most of a minute")
 	}
+	share(t, works, 44*time.Second)
 	db := emptyDatabase(t)
 	t.Run("capture", func(t *testing.T) { // ends when the parallel ones have
 		t.Run("ghosts", func(t *testing.T) { t.Parallel(); auditGhosts(t, db) })

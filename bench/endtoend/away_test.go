@@ -17,6 +17,7 @@ func TestDatabaseAway(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes some twenty seconds")
 	}
+	share(t, works, 25*time.Second)
 	info := dbtest.StartOwn(t)
 	db := database{t, info.HTTP}
 	const length = 20 * time.Minute // nobody waits for its end

@@ -19,7 +19,7 @@ type venue struct {
 func startVenue(t *testing.T, dir string, args ...string) *venue {
 	t.Helper()
 	v := &venue{process: start(t, nil, append([]string{"sim"}, args...)...)}
-	v.url = v.says(`rest_url: "(http://[^"]+)"`, 20*time.Second)
+	v.url = v.says(`rest_url: "(http://[^"]+)"`, patience)
 	v.conf, v.journal = filepath.Join(dir, "deeptape.yaml"), filepath.Join(dir, "journal")
 	if err := os.WriteFile(v.conf, []byte(v.out.String()), 0o644); err != nil {
 		t.Fatal(err)
@@ -93,15 +93,18 @@ type agentStatus struct {
 	Feeds            []struct {
 		LostFrames int64 `json:"lost_frames"`
 	}
-	Symbols []struct {
-		Venue    string
-		Symbol   string
-		Gaps     int64
-		LastNs   int64 `json:"last_message_ns"` // of the book
-		Requests int64 `json:"snapshot_requests"`
-		Stale    int64 `json:"stale_snapshots"`
-		Coverage map[string]struct{ State string }
-	}
+	Symbols []symbolStatus
+}
+
+type symbolStatus struct {
+	Venue    string
+	Symbol   string
+	Books    int64 `json:"book_messages"`
+	Gaps     int64
+	LastNs   int64 `json:"last_message_ns"` // of the book
+	Requests int64 `json:"snapshot_requests"`
+	Stale    int64 `json:"stale_snapshots"`
+	Coverage map[string]struct{ State string }
 }
 
 func (a *agent) status() (st agentStatus) {

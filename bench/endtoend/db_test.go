@@ -21,11 +21,10 @@ type database struct {
 	addr string
 }
 
-// emptyDatabase is the server of this test binary with no row in any table. Only
-// tests that run one after the other may ask for it.
+// emptyDatabase is a server with no row in any table, t's alone until it ends.
 func emptyDatabase(t *testing.T) database {
 	t.Helper()
-	db := database{t, dbtest.Start(t)}
+	db := database{t, dbtest.Borrow(t)}
 	db.empty()
 	return db
 }
@@ -33,7 +32,7 @@ func emptyDatabase(t *testing.T) database {
 func (db database) conf() string { return "http::addr=" + db.addr + ";" }
 
 var (
-	exports sync.Mutex
+	exports sync.Map // *sync.Mutex by server
 	// A connection that has exported counts as one of the two while it is open.
 	client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 )
@@ -41,8 +40,9 @@ var (
 func (db database) get(path, query string) string {
 	db.t.Helper()
 	if path == "/exp" { // QuestDB takes two connections for exports, and verify may need one
-		exports.Lock()
-		defer exports.Unlock()
+		one, _ := exports.LoadOrStore(db.addr, &sync.Mutex{})
+		one.(*sync.Mutex).Lock()
+		defer one.(*sync.Mutex).Unlock()
 	}
 	r, err := client.Get("http://" + db.addr + path + "?query=" + url.QueryEscape(query))
 	if err != nil {
@@ -99,17 +99,22 @@ func (db database) export(query string) []row {
 	return rows
 }
 
-// applied waits until everything acknowledged is visible.
+// applied waits until everything acknowledged by now is visible.
 func (db database) applied() {
 	db.t.Helper()
+	acked := map[string]int64{}
 	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		behind := ""
 		for _, r := range db.export("SELECT name, suspended, writerTxn, sequencerTxn FROM wal_tables()") {
 			if r["suspended"] != "false" {
 				db.t.Fatalf("table suspended: %v", r)
 			}
-			if r["writerTxn"] != r["sequencerTxn"] {
-				behind = r["name"]
+			name := r["name"]
+			if _, ok := acked[name]; !ok {
+				acked[name] = r.int(db.t, "sequencerTxn")
+			}
+			if r.int(db.t, "writerTxn") < acked[name] {
+				behind = name
 			}
 		}
 		if behind == "" {

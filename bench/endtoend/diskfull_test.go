@@ -49,7 +49,7 @@ func TestDiskFull(t *testing.T) {
 	if race {
 		t.Skip("TestKilled is what the race detector sees of this")
 	}
-	t.Parallel()
+	share(t, waits, 24*time.Second)
 	server := &ownServer{t: t, dir: dbtest.Dir(t)}
 	tmpfs(t, server.dir, "320m")
 	t.Cleanup(func() { // the file that says which process it is goes with the disk
@@ -59,8 +59,7 @@ func TestDiskFull(t *testing.T) {
 	})
 	server.start(smallPages)
 	db := database{t, server.HTTP}
-	const patience = 30 * time.Second // it takes 2 s, and 5 s are promised on a quiet machine
-	const length = 40 * time.Minute   // nobody waits for its end
+	const length = 40 * time.Minute // nobody waits for its end
 	symbols := []string{"FULUSDT", "DSKUSDT"}
 	m := newMarket(t, 37, length, symbols...)
 	v := startVenue(t, t.TempDir(), "binance:"+strings.Join(symbols, ","), "--seed", "37", "--start", marketStart, "--speed", "8", "--for", length.String())

@@ -2,8 +2,6 @@ package endtoend
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,30 +9,35 @@ import (
 	"time"
 
 	"deeptape/bench/simvenue"
-	"deeptape/cmd/localdb/dbtest"
 )
 
-// faultPass is one agent that records six markets while faults strike. A fault is a
-// name, the number of the update (or subscription, or request) and the symbol that it
-// strikes at each venue where it can occur.
+// faultPass is one agent that records six markets while faults strike, each at a symbol
+// of each venue where it can occur. A subscription or a request is struck when it comes;
+// a frame is, some updates after its book, and what else the fault may reach, was seen to
+// be live: a slow machine waits longer, and is judged alike.
 type faultPass struct {
 	name   string
-	faults []struct {
-		fault string
-		n     int
-	}
+	faults []string
 	// groups are the symbols by connection where a connection does not carry all of
 	// them (Coinbase: four).
 	groups map[string][][]string
 	opt    simvenue.Options
 
 	symbols map[string][]string // by venue
-	armed   int
+	queues  []*faultQueue
+	armed   int // of the faults, so many have struck or will
 	stage   *stage
 	agent   *agent
 	began   time.Time
 	well    time.Time // since when
 	struck  []simvenue.Strike
+}
+
+// faultQueue are faults that strike one after the other: each can reach these books.
+type faultQueue struct {
+	books  []string         // each a venue and a symbol
+	faults []simvenue.Fault // that are left
+	armed  string           // the one before them
 }
 
 // effect is what a fault may do to the coverage of books: gaps by one of the causes. No
@@ -100,21 +103,17 @@ func TestEveryFault(t *testing.T) {
 	if testing.Short() || race {
 		t.Skip("takes more than a minute; TestFaults and TestFiveVenues are raced")
 	}
-	type f = struct {
-		fault string
-		n     int
-	}
 	passes := []*faultPass{
-		{name: "FRA", faults: []f{{"drop", 40}, {"reorder", 80}, {"duplicate", 120}, {"malformed", 40}, {"reset-sequence", 80}, {"crossed", 120},
-			{"fragmented", 40}, {"silent-subscribe", 1}, {"corrupt-checksum", 50}, {"checksum-zero", 60}, {"stale-snapshot", 1}, {"429", 1}, {"refuse-subscribe", 1}}},
-		{name: "CON", faults: []f{{"stall", 30}, {"malformed", 60}, {"notice", 60}, {"disconnect", 100}, {"disconnect-one", 150}, {"oversized", 200}}, opt: simvenue.Options{StallFor: 2 * time.Second, NoticeLead: 3 * time.Second}},
-		{name: "HAL", faults: []f{{"half-open", 40}}},
-		{name: "LOR", faults: []f{{"slow-loris", 40}}, opt: simvenue.Options{TrickleEvery: 300 * time.Millisecond}},
+		{name: "FRA", faults: []string{"drop", "reorder", "duplicate", "malformed", "reset-sequence", "crossed",
+			"fragmented", "silent-subscribe", "corrupt-checksum", "checksum-zero", "stale-snapshot", "429", "refuse-subscribe"}},
+		{name: "CON", faults: []string{"stall", "malformed", "disconnect", "disconnect-one", "oversized", "notice"}, opt: simvenue.Options{StallFor: 2 * time.Second, NoticeLead: 3 * time.Second}},
+		{name: "HAL", faults: []string{"half-open"}},
+		{name: "LOR", faults: []string{"slow-loris"}, opt: simvenue.Options{TrickleEvery: 300 * time.Millisecond}},
 	}
 	struck := map[string]bool{}
 	for _, p := range passes {
 		for _, x := range p.faults {
-			struck[x.fault] = true
+			struck[x] = true
 		}
 	}
 	for _, k := range simvenue.Faults() {
@@ -122,20 +121,17 @@ func TestEveryFault(t *testing.T) {
 			t.Errorf("no pass has the fault %s", k.Name)
 		}
 	}
-	t.Parallel() // it waits, mostly
-	db, dir := database{t, dbtest.StartOwn(t).HTTP}, t.TempDir()
-	for _, p := range passes { // all at once: what takes long is patience
-		own := filepath.Join(dir, p.name)
-		if err := os.Mkdir(own, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		p.start(t, db, own)
-	}
-	for left := passes; len(left) > 0; time.Sleep(100 * time.Millisecond) {
-		left = slices.DeleteFunc(slices.Clone(left), func(p *faultPass) bool { return p.over(t) })
-	}
+	t.Parallel()
 	for _, p := range passes {
-		t.Run(p.name, func(t *testing.T) { p.verdict(t, db) })
+		t.Run(p.name, func(t *testing.T) {
+			share(t, waits, 100*time.Second) // what takes long is patience
+			db := emptyDatabase(t)
+			p.start(t, db, t.TempDir())
+			for !p.over(t) {
+				time.Sleep(100 * time.Millisecond)
+			}
+			p.verdict(t, db)
+		})
 	}
 }
 
@@ -145,29 +141,38 @@ func (p *faultPass) base(fault string) string {
 	return p.name + letters[:min(5, len(letters))] + letters[len(letters)-1:]
 }
 
-// cast gives each venue its symbols and the simulator its faults. Where faults end the
-// connection they strike one symbol, one after the other.
-func (p *faultPass) cast() (symbols map[string][]string, faults []simvenue.Fault) {
+// atOnce are the faults that strike the first subscription or request there is.
+var atOnce = []string{"silent-subscribe", "refuse-subscribe", "stale-snapshot", "429"}
+
+// cast gives each venue its symbols, the simulator the faults that strike at once, and
+// the others to queues. Where faults end the connection they strike one symbol.
+func (p *faultPass) cast() (symbols map[string][]string, first []simvenue.Fault) {
 	symbols = map[string][]string{}
 	p.groups = map[string][][]string{}
 	for _, v := range simvenue.Venues() {
 		var list []string
-		for _, x := range p.faults {
-			i := slices.IndexFunc(simvenue.Faults(), func(k simvenue.FaultKind) bool { return k.Name == x.fault })
+		var faults []simvenue.Fault
+		for _, name := range p.faults {
+			i := slices.IndexFunc(simvenue.Faults(), func(k simvenue.FaultKind) bool { return k.Name == name })
 			if kind := simvenue.Faults()[i]; len(kind.Venues) > 0 && !slices.Contains(kind.Venues, v) {
 				continue
 			}
-			if x.fault == "malformed" && (v == "kraken") != (p.name == "CON") {
+			if name == "malformed" && (v == "kraken") != (p.name == "CON") {
 				continue // it costs all books of Kraken's connection, at two commands a second
 			}
-			symbol := simvenue.Symbol(v, p.base(x.fault))
+			symbol := simvenue.Symbol(v, p.base(name))
 			if p.name != "FRA" {
 				symbol = simvenue.Symbol(v, p.name+"ONE")
 			}
 			if !slices.Contains(list, symbol) {
 				list = append(list, symbol)
 			}
-			faults = append(faults, simvenue.Fault{Name: x.fault, N: x.n, Venue: v, Symbol: symbol})
+			if f := (simvenue.Fault{Name: name, N: 3, Venue: v, Symbol: symbol}); slices.Contains(atOnce, name) {
+				f.N = 1
+				first = append(first, f)
+			} else {
+				faults = append(faults, f)
+			}
 		}
 		if v != "coinbase" {
 			list = append([]string{simvenue.Symbol(v, p.name+"FREE")}, list...) // Binance's refusal is of all that follows
@@ -186,8 +191,27 @@ func (p *faultPass) cast() (symbols map[string][]string, faults []simvenue.Fault
 			list = with
 		}
 		symbols[v] = list
+		for _, f := range faults {
+			reach := []string{f.Symbol}
+			for _, g := range p.groups[v] {
+				// FRA's faults reach further at Coinbase only, where the connection counts.
+				if (p.name != "FRA" || v == "coinbase") && slices.Contains(g, f.Symbol) {
+					reach = g
+				}
+			}
+			var books []string
+			for _, symbol := range reach {
+				books = append(books, v+" "+symbol)
+			}
+			i := slices.IndexFunc(p.queues, func(q *faultQueue) bool { return slices.Equal(q.books, books) })
+			if i < 0 {
+				i = len(p.queues)
+				p.queues = append(p.queues, &faultQueue{books: books})
+			}
+			p.queues[i].faults = append(p.queues[i].faults, f)
+		}
 	}
-	return symbols, faults
+	return symbols, first
 }
 
 func (p *faultPass) start(t *testing.T, db database, dir string) {
@@ -199,26 +223,83 @@ func (p *faultPass) start(t *testing.T, db database, dir string) {
 	p.agent, p.began, p.well = startAgent(t, p.stage.venue, db), time.Now(), time.Now()
 }
 
-// over ends the pass once all faults have struck and all books have been well again for
-// some seconds.
+// enough messages of each book make a pass show something.
+const enough = 30
+
+// over arms what can strike next, and ends the pass once all faults have struck and all
+// books have been well again for some seconds.
 func (p *faultPass) over(t *testing.T) bool {
 	t.Helper()
-	if why := p.unsettled(t); why != "" {
+	struck, st := p.stage.server.Status().Struck, p.agent.status()
+	why := ""
+	for _, q := range p.queues {
+		if len(q.faults) == 0 {
+			continue
+		}
+		f := q.faults[0]
+		if why = p.unready(q, struck, st); why != "" {
+			why = fmt.Sprintf("%v waits: %s", f, why)
+			continue
+		}
+		if err := p.stage.server.Strike(f); err != nil {
+			t.Fatal(err)
+		}
+		q.armed, q.faults = f.Name, q.faults[1:]
+		p.armed++
+	}
+	if len(struck) < p.armed {
+		why = fmt.Sprintf("%d of %d faults have struck", len(struck), p.armed)
+	}
+	if why == "" {
+		why = p.unsettled(p.books(), struck, st)
+	}
+	if why != "" {
 		p.well = time.Now()
-		if time.Since(p.began) > 4*time.Minute {
-			t.Fatalf("%s, after four minutes: %s", p.name, why)
+		if time.Since(p.began) > 8*time.Minute {
+			t.Fatalf("%s, after eight minutes: %s", p.name, why)
 		}
 		return false
 	}
-	if time.Since(p.well) < 3*time.Second {
+	if time.Since(p.well) < 3*time.Second+p.opt.NoticeLead { // what was announced has come, too
 		return false
 	}
 	t.Logf("%s: all well after %s", p.name, time.Since(p.began).Round(time.Second))
-	p.struck = p.stage.server.Status().Struck
-	p.agent.status().balanced(t)
+	p.struck = struck
+	st.balanced(t)
 	p.agent.interrupt()
 	p.stage.server.Close()
 	return true
+}
+
+// unready says what the next fault of a queue has to wait for: the one before it has
+// struck, it had its effect, and nothing of it is on its way any more.
+func (p *faultPass) unready(q *faultQueue, struck []simvenue.Strike, st agentStatus) string {
+	armed := q.armed
+	for _, s := range struck {
+		if !slices.Contains(q.books, s.Venue+" "+s.Symbol) {
+			continue
+		}
+		if time.Since(time.Unix(0, s.WallNs)) < 3*time.Second {
+			return s.Fault + " has just struck"
+		}
+		if s.Fault == armed {
+			armed = ""
+		}
+	}
+	if armed != "" {
+		return armed + " is to strike"
+	}
+	return p.unsettled(q.books, struck, st)
+}
+
+// books of the pass, all of them.
+func (p *faultPass) books() (all []string) {
+	for venue, list := range p.symbols {
+		for _, symbol := range list {
+			all = append(all, venue+" "+symbol)
+		}
+	}
+	return all
 }
 
 // verdict judges what is stored of a pass.
@@ -251,35 +332,40 @@ func (p *faultPass) verdict(t *testing.T, db database) {
 	}
 }
 
-// unsettled says what is still to come, "" if nothing is.
-func (p *faultPass) unsettled(t *testing.T) string {
-	t.Helper()
-	struck := p.stage.server.Status().Struck
-	if len(struck) < p.armed {
-		return fmt.Sprintf("%d of %d faults have struck", len(struck), p.armed)
-	}
+// unsettled says what is still to come at some books, each a venue and a symbol; "" if
+// nothing is.
+func (p *faultPass) unsettled(books []string, struck []simvenue.Strike, st agentStatus) string {
 	gaps := map[string]int64{} // that there must be
+	states := map[string]string{}
 	for _, x := range struck {
-		if e := effectOf(x.Fault, x.Venue); len(e.causes) > 0 && !e.perhaps {
+		e := effectOf(x.Fault, x.Venue)
+		if len(e.causes) > 0 && !e.perhaps {
 			for _, symbol := range p.hit(x, e) {
 				gaps[x.Venue+" "+symbol]++
 			}
 		}
+		if x.Venue == "kraken" && x.Fault == "checksum-zero" {
+			states[x.Venue+" "+x.Symbol] = "unverified" // nothing proves it any more
+		}
 	}
-	st := p.agent.status()
-	for _, x := range st.Symbols {
-		if want := gaps[x.Venue+" "+x.Symbol]; x.Gaps < want {
-			return fmt.Sprintf("%s %s has had %d gaps, and will have %d", x.Venue, x.Symbol, x.Gaps, want)
+	for _, x := range books {
+		i := slices.IndexFunc(st.Symbols, func(s symbolStatus) bool { return s.Venue+" "+s.Symbol == x })
+		if i < 0 {
+			return "nothing is known of " + x
 		}
-		want := "verified"
-		if x.Venue == "kraken" && x.Symbol == simvenue.Symbol("kraken", p.base("checksum-zero")) {
-			want = "unverified" // nothing proves it any more
+		s, want := st.Symbols[i], states[x]
+		if want == "" {
+			want = "verified"
 		}
-		if got := x.Coverage["book"].State; got != want {
-			return fmt.Sprintf("the book of %s %s is %s", x.Venue, x.Symbol, got)
-		}
-		if st.NowNs-x.LastNs > 3e9 { // a snapshot is not all that there is to come
-			return fmt.Sprintf("the book of %s %s says nothing", x.Venue, x.Symbol)
+		switch got := s.Coverage["book"].State; {
+		case s.Gaps < gaps[x]:
+			return fmt.Sprintf("%s has had %d gaps, and will have %d", x, s.Gaps, gaps[x])
+		case got != want:
+			return fmt.Sprintf("the book of %s is %s", x, got)
+		case st.NowNs-s.LastNs > 3e9: // a snapshot is not all that there is to come
+			return fmt.Sprintf("the book of %s says nothing", x)
+		case s.Books < enough:
+			return fmt.Sprintf("the book of %s has had %d messages", x, s.Books)
 		}
 	}
 	return ""

@@ -71,14 +71,14 @@ func await(t *testing.T, what string, done chan struct{}) {
 	t.Helper()
 	select {
 	case <-done:
-	case <-time.After(20 * time.Second):
-		t.Fatalf("%s has not happened within 20 s", what)
+	case <-time.After(patience):
+		t.Fatalf("%s has not happened within %s", what, patience)
 	}
 }
 
 // TestFailures goes through what a QuestDB can do to an agent, one after the other
-// under one load. Each is told of within 5 s with what heals it, and in the end
-// every row is there, once.
+// under one load. Each is told of promptly with what heals it, and in the end every
+// row is there, once.
 func TestFailures(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute")
@@ -86,9 +86,8 @@ func TestFailures(t *testing.T) {
 	if race {
 		t.Skip("TestKilled is what the race detector sees of this")
 	}
-	t.Parallel()
+	share(t, waits, 68*time.Second)
 	const develop = "dev.mode.enabled=true\n" // else it refuses to suspend a table
-	const told = 5 * time.Second
 	server := &ownServer{t: t, dir: dbtest.Dir(t)}
 	server.start(develop)
 	db := database{t, server.HTTP}
@@ -114,9 +113,9 @@ func TestFailures(t *testing.T) {
 		})
 		proxy.writes(trick)
 		await(t, "a flush", done)
-		a.isIll("questdb", told, "deeptape db start")
+		a.isIll("questdb", promptly, "deeptape db start")
 		server.start(develop)
-		a.isWell(20 * time.Second)
+		a.isWell(patience)
 	})
 	step("the answer is lost after the commit", func() {
 		for _, table := range rowTables {
@@ -124,15 +123,15 @@ func TestFailures(t *testing.T) {
 			proxy.writes(trick)
 			await(t, "a batch of "+table, done)
 		}
-		a.isWell(20 * time.Second)
+		a.isWell(patience)
 	})
 	step("it takes no writes", func() {
 		server.stop()
 		server.start(develop + "readonly=true\n")
-		a.isIll("questdb", told, "(?i)read.?only", "restart")
+		a.isIll("questdb", promptly, "(?i)read.?only", "restart")
 		server.stop()
 		server.start(develop)
-		a.isWell(20 * time.Second)
+		a.isWell(patience)
 	})
 	step("a table is suspended", func() {
 		// A table that is being written at that moment forgets it at the end.
@@ -141,26 +140,26 @@ func TestFailures(t *testing.T) {
 			time.Sleep(300 * time.Millisecond)
 			suspended = db.export("SELECT suspended FROM wal_tables() WHERE name = 'quotes'")[0]["suspended"] == "true"
 		}
-		a.isIll("questdb", told, "quotes is suspended", "ALTER TABLE quotes RESUME WAL")
+		a.isIll("questdb", promptly, "quotes is suspended", "ALTER TABLE quotes RESUME WAL")
 		db.exec("ALTER TABLE quotes RESUME WAL")
-		a.isWell(20 * time.Second)
+		a.isWell(patience)
 	})
 	step("it hangs", func() {
 		server.signal(syscall.SIGSTOP)
-		a.isIll("questdb", 15*time.Second, "acknowledged nothing for", "deeptape db start")
+		a.isIll("questdb", promptly, "acknowledged nothing for", "deeptape db start")
 		server.signal(syscall.SIGCONT)
-		a.isWell(40 * time.Second)
+		a.isWell(patience)
 	})
 	step("a table is dropped", func() {
 		db.exec("DROP TABLE quotes")
-		a.isIll("questdb", told, "quotes", "`deeptape schema --check`")
+		a.isIll("questdb", promptly, "quotes", "`deeptape schema --check`")
 		p := start(t, nil, "schema", "--check", "--questdb", db.conf())
-		if code := p.wait(30 * time.Second); code != 1 || !strings.Contains(p.errout.String(), "quotes") {
+		if code := p.wait(patience); code != 1 || !strings.Contains(p.errout.String(), "quotes") {
 			t.Errorf("schema --check: %d\n%s%s", code, p.out.String(), p.errout.String())
 		}
 		ddl := regexp.MustCompile(`(?s)CREATE TABLE IF NOT EXISTS '?quotes'?\b.*?;`).FindString(run(t, 0, nil, "schema"))
 		db.exec(strings.TrimSuffix(ddl, ";"))
-		a.isWell(20 * time.Second)
+		a.isWell(patience)
 	})
 	bad := ""
 	step("it refuses a row", func() {
@@ -174,11 +173,11 @@ func TestFailures(t *testing.T) {
 				w.body = bytes.Replace(w.body, []byte(bad), []byte(strings.Replace(bad, "px=", "px=x", 1)), 1)
 			}
 		})
-		a.isIll("questdb", told, "1 rows that it refused are in quarantine", "`deeptape replay`")
+		a.isIll("questdb", promptly, "1 rows that it refused are in quarantine", "`deeptape replay`")
 	})
 	// The ledger has it when the rest of its batch is stored.
 	for began := time.Now(); a.status().Rows["trades"].Quarantined != 1; time.Sleep(50 * time.Millisecond) {
-		if time.Since(began) > 10*time.Second {
+		if time.Since(began) > patience {
 			t.Fatalf("quarantine: %+v", a.status())
 		}
 	}

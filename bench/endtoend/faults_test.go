@@ -136,6 +136,7 @@ func TestFaults(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
 	}
+	share(t, works, 27*time.Second)
 	db, dir := emptyDatabase(t), t.TempDir()
 	runs := map[string]*ranVenue{}
 	for i, f := range venueRuns {

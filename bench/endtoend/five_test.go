@@ -87,6 +87,7 @@ func TestFiveVenues(t *testing.T) {
 		args = append(args, name+":"+strings.Join(symbols[name], ","))
 		all += len(symbols[name])
 	}
+	share(t, waits, 20*time.Second)
 	db := emptyDatabase(t)
 	v := startVenue(t, t.TempDir(), args...)
 	a := startAgent(t, v, db)
@@ -193,6 +194,7 @@ func TestRecordingSets(t *testing.T) {
 	if testing.Short() || race {
 		t.Skip("takes some twenty seconds; one goroutine each is raced in TestFiveVenues")
 	}
+	t.Parallel()
 	type file struct {
 		venue, path  string
 		book, trades int // messages and trades in it that must be stored
@@ -223,6 +225,7 @@ func TestRecordingSets(t *testing.T) {
 				want += f.book + f.trades
 				args = append(args, "--file", f.venue+":"+recording(t, f.path))
 			}
+			share(t, toils, 15*time.Second)
 			db := emptyDatabase(t)
 			v := startVenue(t, t.TempDir(), args...)
 			a := startAgent(t, v, db)

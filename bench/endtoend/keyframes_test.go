@@ -20,6 +20,7 @@ func TestFromKeyframes(t *testing.T) {
 		t.Skip("the same rows come from one goroutine each, only later")
 	}
 	path := recording(t, "binance/spot_btcusdt_20240808_full.jsonl.gz")
+	share(t, toils, 26*time.Second)
 	db := emptyDatabase(t)
 	// A keyframe is made at the next tick after a segment began, and one takes seconds.
 	v := startVenue(t, t.TempDir(), "--file", "binance:"+path, "--speed", "40", "--faults", "disconnect@2200:BTCUSDT,drop@4300:BTCUSDT")

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"deeptape/cmd/localdb/dbtest"
 )
 
 // fromEnv is a number that the environment may change.
@@ -36,7 +34,7 @@ func TestKilled(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute")
 	}
-	t.Parallel()
+	share(t, works, 55*time.Second)
 	few := uint64(20)
 	if race {
 		few = 6
@@ -45,21 +43,26 @@ func TestKilled(t *testing.T) {
 	seed := fromEnv(t, "DEEPTAPE_SEED", uint64(time.Now().UnixNano()))
 	t.Logf("%d kills; the same moments: DEEPTAPE_SEED=%d", kills, seed)
 	random := rand.New(rand.NewPCG(seed, seed))
-	db := database{t, dbtest.StartOwn(t).HTTP}
+	db := emptyDatabase(t)
 	symbols := []string{"DEDUSDT", "UNDUSDT"}
-	length := time.Duration(kills+20) * time.Minute // nobody waits for its end
+	length := time.Duration(2*kills+20) * time.Minute // nobody waits for its end
 	m := newMarket(t, 17, length, symbols...)
 	v := startVenue(t, t.TempDir(), "binance:"+strings.Join(symbols, ","), "--seed", "17", "--start", marketStart, "--speed", "10", "--for", length.String())
 	// A snapshot of 5000 levels weighs 250 of the 6000 that a venue allows a minute.
 	m.depth = 1000
 	v.configure("    depth: 1000\n")
 
+	first := time.Now()
+	p := startAgent(t, v, db)
+	p.recordFor(0)
+	full := time.Since(first) // what this machine needs until an agent is in full run
+	p.kill()
 	began := time.Now()
 	for range kills {
 		before := db.rows()
 		p := start(t, nil, "capture", "-c", v.conf, "--journal", v.journal, "--questdb", db.conf(), "--listen", "127.0.0.1:0")
 		// Of the time until it is in full run, and as long again.
-		time.Sleep(time.Duration(random.Int64N(int64(2500 * time.Millisecond))))
+		time.Sleep(time.Duration(random.Int64N(int64(2 * full))))
 		acked := map[string]int64{}
 		if url := regexp.MustCompile(`url=(http://\S+)`).FindStringSubmatch(p.errout.String()); url != nil {
 			a := &agent{process: p, url: url[1]}
@@ -84,7 +87,7 @@ func TestKilled(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d kills in %s", kills, time.Since(began).Round(time.Second))
+	t.Logf("in full run after %s; %d kills in %s", full.Round(10*time.Millisecond), kills, time.Since(began).Round(time.Second))
 
 	a := startAgent(t, v, db)
 	a.recordFor(500 * time.Millisecond)

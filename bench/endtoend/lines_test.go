@@ -18,6 +18,7 @@ func TestLines(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes two minutes")
 	}
+	t.Parallel()
 	path := recording(t, "binance/spot_btcusdt_20240808_full.jsonl.gz")
 	want := readRecording(t, path)["BTCUSDT"]
 	var cuts []string
@@ -29,14 +30,16 @@ func TestLines(t *testing.T) {
 		speed      string // of ten minutes
 		faults     []string
 		ends       int // at least so many connections end
+		takes      time.Duration
 	}{
-		{"two lines, twenty cuts", "lines: 2", "20", cuts, 4},
-		{"planned", "reconnect_every: 5s", "7", nil, 12},
+		{"two lines, twenty cuts", "lines: 2", "20", cuts, 4, 50 * time.Second},
+		{"planned", "reconnect_every: 5s", "7", nil, 12, 100 * time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if race && c.name != "two lines, twenty cuts" {
 				t.Skip("one case is enough under the race detector")
 			}
+			share(t, works, c.takes)
 			db := emptyDatabase(t)
 			args := []string{"--file", "binance:" + path, "--speed", c.speed}
 			if c.faults != nil {
@@ -87,9 +90,10 @@ func TestCuts(t *testing.T) {
 	}
 	const runs, each = 5, 4
 	path := recording(t, "binance/spot_btcusdt_20240808_full.jsonl.gz")
-	want := readRecording(t, path)["BTCUSDT"]
+	want := *readRecording(t, path)["BTCUSDT"]
+	share(t, works, 44*time.Second)
 	db := emptyDatabase(t)
-	v := startVenue(t, t.TempDir(), "--file", "binance:"+path, "--speed", "4") // nobody waits for its end
+	v := startVenue(t, t.TempDir(), "--file", "binance:"+path, "--speed", "2") // nobody waits for its end
 	text := v.out.String()
 	w := startWire(t, strings.TrimPrefix(v.url, "http://"))
 	text = strings.Replace(text, "ws://"+strings.TrimPrefix(v.url, "http://"), "ws://"+w.ln.Addr().String(), 1)
@@ -132,7 +136,7 @@ func TestCuts(t *testing.T) {
 		i++
 	}
 	want.diffs = want.diffs[:i]
-	if n := checkMissing(t, got, want); n != runs*each+runs-1 {
+	if n := checkMissing(t, got, &want); n != runs*each+runs-1 {
 		t.Errorf("%d holes in the book", n)
 	}
 	v.verify(t, db)

@@ -19,7 +19,6 @@ import (
 	"github.com/gobwas/ws"
 
 	"deeptape/bench/simvenue"
-	"deeptape/cmd/localdb/dbtest"
 )
 
 // madhouse stands before a venue and lets everything through, until it goes mad, on its
@@ -228,8 +227,8 @@ func TestMadVenue(t *testing.T) {
 	for _, v := range simvenue.Venues() {
 		symbols[v] = []string{simvenue.Symbol(v, "MADONE"), simvenue.Symbol(v, "MADTWO")}
 	}
-	t.Parallel() // it waits, mostly
-	db, dir := database{t, dbtest.StartOwn(t).HTTP}, t.TempDir()
+	share(t, waits, 76*time.Second)
+	db, dir := emptyDatabase(t), t.TempDir()
 	v := newStage(t, dir, symbols, simvenue.Options{Speed: 1})
 	mad := startMadhouse(t, v.server.Addr())
 	conf, err := os.ReadFile(v.conf)

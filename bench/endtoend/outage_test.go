@@ -119,7 +119,7 @@ func TestOutage(t *testing.T) {
 		t.Skip("TestKilled is what the race detector sees of this")
 	}
 	path := recording(t, "binance/spot_btcusdt_20240808_full.jsonl.gz")
-	t.Parallel()
+	share(t, works, 68*time.Second)
 	const away = 20 * time.Second
 	want := readRecording(t, path)["BTCUSDT"]
 	info := dbtest.StartOwn(t)
@@ -128,12 +128,12 @@ func TestOutage(t *testing.T) {
 	v.configure(smallRings)
 	a := startAgent(t, v, db)
 	a.recordFor(2 * time.Second)
-	a.isWell(5 * time.Second)
+	a.isWell(patience)
 	if err := syscall.Kill(info.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	killed := time.Now()
-	a.isIll("questdb", 5*time.Second, "^questdb: ", "deeptape db start")
+	a.isIll("questdb", promptly, "^questdb: ", "deeptape db start")
 	deferred := int64(0)
 	for time.Since(killed) < away {
 		st := a.status()
@@ -146,7 +146,7 @@ func TestOutage(t *testing.T) {
 		t.Fatal(err)
 	}
 	deferred = max(deferred, a.status().deferred())
-	a.isWell(10 * time.Second)
+	a.isWell(patience)
 	st := drained(t, v, a, 2*time.Minute)
 	st.sound(t)
 	if st.deferred() != 0 || deferred < 100_000 {

@@ -21,6 +21,7 @@ func TestPowerLoss(t *testing.T) {
 	if race {
 		t.Skip("TestKilled is what the race detector sees of this")
 	}
+	share(t, works, 23*time.Second)
 	db := emptyDatabase(t)
 	const length = 20 * time.Minute // nobody waits for its end
 	symbols := []string{"POWUSDT", "LOSUSDT"}

@@ -3,6 +3,7 @@ package endtoend
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,8 +21,12 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
-	// The database that dbtest starts is ours alone: tests empty its tables.
-	os.Unsetenv("DEEPTAPE_TEST_QUESTDB")
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		flag.Set("test.parallel", "100") // share says who runs
+	}
 	os.Exit(testMain(m))
 }
 
@@ -44,6 +49,14 @@ func testMain(m *testing.M) int {
 	}
 	return m.Run()
 }
+
+// patience is for what takes a second or two on a quiet machine. Ours has two cores, and
+// up to eight tests at a time, other packages' and whatever else runs beside them; what
+// is broken never comes.
+const patience = time.Minute
+
+// promptly is for what is promised within 5 s, or 10 s, on a quiet machine.
+const promptly = 20 * time.Second
 
 // output collects what a process prints, and may be read meanwhile.
 type output struct {
@@ -116,7 +129,7 @@ func (p *process) interrupt() {
 	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
 		p.t.Fatalf("cannot interrupt %s: %v\n%s", p.name, err, tail(p.errout.String()))
 	}
-	if code := p.wait(30 * time.Second); code != 0 {
+	if code := p.wait(patience); code != 0 {
 		p.t.Fatalf("%s ended with %d after SIGINT:\n%s", p.name, code, tail(p.errout.String()))
 	}
 }

@@ -22,6 +22,7 @@ func TestRecording(t *testing.T) {
 	if len(want.snapshots) != 1 || len(want.diffs) != 6495 {
 		t.Fatalf("the recording has %d snapshots and %d depth events", len(want.snapshots), len(want.diffs))
 	}
+	share(t, toils, 24*time.Second)
 	db := emptyDatabase(t)
 	v := startVenue(t, t.TempDir(), "--file", "binance:"+path, "--speed", "0")
 	a := startAgent(t, v, db)
@@ -184,6 +185,7 @@ func (db database) all() map[string]string {
 // gap of the book.
 func TestFourSymbols(t *testing.T) {
 	path := recording(t, "binance/cryptofeed_us_4sym_20211012.jsonl")
+	share(t, works, 8*time.Second)
 	all := readRecording(t, path)
 	db := emptyDatabase(t)
 	v := startVenue(t, t.TempDir(), "--file", "binance:"+path, "--speed", "0")

@@ -12,6 +12,7 @@ func TestRestart(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
 	}
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		symbols []string
@@ -21,6 +22,7 @@ func TestRestart(t *testing.T) {
 		{"killed", []string{"KILUSDT", "LEDUSDT"}, (*agent).kill9},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			share(t, works, 17*time.Second)
 			db := emptyDatabase(t)
 			const length = 20 * time.Minute // nobody waits for its end
 			m := newMarket(t, 11, length, c.symbols...)
@@ -96,7 +98,7 @@ func (a *agent) isAlone(v *venue, db database) {
 	a.t.Helper()
 	for what, journal := range map[string]string{"journal": v.journal, "coverage": v.journal + "-of-another"} {
 		p := start(a.t, nil, "capture", "-c", v.conf, "--journal", journal, "--questdb", db.conf(), "--listen", "127.0.0.1:0")
-		if code := p.wait(30 * time.Second); code != 1 || !strings.Contains(p.errout.String(), what) {
+		if code := p.wait(patience); code != 1 || !strings.Contains(p.errout.String(), what) {
 			a.t.Errorf("a second agent ended with %d, want 1 and why (%s):\n%s", code, what, tail(p.errout.String()))
 		}
 	}
@@ -117,7 +119,7 @@ func (a *agent) recordFor(d time.Duration) agentStatus {
 		if live > 0 && live == len(st.Symbols) {
 			break
 		}
-		if time.Since(began) > 30*time.Second {
+		if time.Since(began) > patience {
 			a.t.Fatalf("the books are not live: %+v", st)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -122,9 +123,24 @@ func (m message) levels(t *testing.T, key, side string) []level {
 
 var symbolOf = regexp.MustCompile(`symbol=(\w+)`)
 
-// readRecording reads a recording of Binance slowly and plainly. Nothing is
-// dropped, joined or sorted.
+// readRecording reads a recording of Binance slowly and plainly, once. Nothing is
+// dropped, joined or sorted. What it returns is shared, and not to be written to.
 func readRecording(t *testing.T, path string) map[string]*truth {
+	t.Helper()
+	recordings.Lock()
+	defer recordings.Unlock()
+	if recordings.read[path] == nil {
+		recordings.read[path] = readSlowly(t, path)
+	}
+	return recordings.read[path]
+}
+
+var recordings = struct {
+	sync.Mutex
+	read map[string]map[string]*truth
+}{read: map[string]map[string]*truth{}}
+
+func readSlowly(t *testing.T, path string) map[string]*truth {
 	t.Helper()
 	stem := path[:strings.LastIndex(path, ".jsonl")]
 	recv := stem + ".recv"

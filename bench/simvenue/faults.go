@@ -73,7 +73,7 @@ var faultTable = []FaultKind{
 	{faultOversized, "the frame's header promises 1 GB, and nothing comes after the frame", nil},
 	{faultMalformed, "the frame's second half is missing", nil},
 	{faultFragmented, "the frame comes in three fragments with a ping in between", nil},
-	{faultCrossed, "the frame holds a bid at one of the best asks that the true book has not", nil},
+	{faultCrossed, "the frame holds a bid that the true book has not, at about its tenth best ask: the book stays crossed", nil},
 	{faultCorrupt, "the frame's checksum is wrong", []string{"kraken", "okx"}},
 	{faultZero, "from the frame on, checksums are 0: of the symbol, or of the venue if no symbol is named", []string{"kraken", "okx"}},
 	{faultReset, "the ids begin anew: a smaller seqId (okx), a snapshot with u 1 (bybit), number 0 of the connection (coinbase)", []string{"okx", "bybit", "bybit_linear", "coinbase"}},
@@ -311,13 +311,16 @@ func (v *Venue) dress(t *topic, p payload) payload {
 	return p
 }
 
-// cross puts a bid at one of the best asks in front of a frame's bids; one that
-// the frame does not speak of, or it could take the bid away again.
+// cross puts a bid at the tenth best ask in front of a frame's bids; or the next ask
+// behind that the frame does not speak of, or it could take the bid away again. At the
+// best ask it would cross nothing any more once the next frame has removed that one.
 func (v *Venue) cross(t *topic, p payload) payload {
 	var ask level
-	for _, l := range t.sym.book.top(false, 50) {
-		if !bytes.Contains(p.bare, []byte(l.px)) {
-			ask = l
+	for i, l := range t.sym.book.top(false, 50) {
+		if bytes.Contains(p.bare, []byte(l.px)) {
+			continue
+		}
+		if ask = l; i >= 9 {
 			break
 		}
 	}

@@ -282,6 +282,27 @@ func (s *Server) Close() {
 	s.wg.Wait()
 }
 
+// Strike arms one more fault of frames while the server runs. Its venue and symbol are
+// named, and its N counts the symbol's updates from now on.
+func (s *Server) Strike(f Fault) error {
+	for _, p := range s.places {
+		if p.v.name != f.Venue {
+			continue
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		armed, err := arm([]Fault{f}, []*Venue{p.v})
+		sym := p.v.symbols[f.Symbol]
+		if err != nil || sym == nil || !hasName(frameFaults, f.Name) {
+			return fmt.Errorf("cannot arm fault %q of one symbol's frames: %w", f, err)
+		}
+		armed[0].N += sym.updates
+		p.v.faults = append(p.v.faults[:len(p.v.faults):len(p.v.faults)], armed...) // the venues share what they began with
+		return nil
+	}
+	return fmt.Errorf("cannot arm fault %q: %s is not served", f, f.Venue)
+}
+
 // Addr is host:port.
 func (s *Server) Addr() string { return s.ln.Addr().String() }
 

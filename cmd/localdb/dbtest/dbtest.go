@@ -34,6 +34,40 @@ func Start(t testing.TB) string {
 	return s.info.HTTP
 }
 
+// Borrow returns the address of a QuestDB that is t's alone until t ends, and another
+// test's then. It may have served others: what they have stored is there.
+func Borrow(t testing.TB) string {
+	t.Helper()
+	idle.Lock()
+	defer idle.Unlock() // one starts at a time: each takes a core for some seconds
+	if len(idle.servers) == 0 {
+		dir, err := guardedDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := start(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		idle.servers = append(idle.servers, info.HTTP)
+	}
+	last := len(idle.servers) - 1
+	addr := idle.servers[last]
+	idle.servers = idle.servers[:last]
+	t.Cleanup(func() {
+		idle.Lock()
+		defer idle.Unlock()
+		idle.servers = append(idle.servers, addr)
+	})
+	return addr
+}
+
+// idle are the servers that nobody has borrowed.
+var idle struct {
+	sync.Mutex
+	servers []string
+}
+
 // StartOwn returns a QuestDB of t's own, which t may stop, kill or break. It
 // ends with t.
 func StartOwn(t testing.TB) localdb.Info {
@@ -77,6 +111,14 @@ var shared = sync.OnceValue(func() server {
 	info, err := start(dir)
 	return server{info, err}
 })
+
+// A server of a test lives for a minute or two. Java's second compiler would work longer
+// for it than it gains: without it a server needs 4 s of a core to start, and not 6.
+func init() {
+	if os.Getenv("JDK_JAVA_OPTIONS") == "" {
+		os.Setenv("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+	}
+}
 
 func start(dir string) (localdb.Info, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
