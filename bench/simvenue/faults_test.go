@@ -124,6 +124,32 @@ func TestFaultStrikesOnce(t *testing.T) {
 	}
 }
 
+// A fault that is armed while the server runs counts from then on.
+func TestStrike(t *testing.T) {
+	lines := diffs("AAAUSDT", 6)
+	s := start(t, Options{Recordings: []Recording{write(t, append(lines[:2:2], append([]string{`rest |{"lastUpdateId":1002,"bids":[["1.00000000","5.00000000"]],"asks":[["50.00000000","5.00000000"]]}`}, lines[2:]...)...)...)}})
+	c := dial(t, s, "/stream?streams=aaausdt@depth@100ms")
+	for _, want := range lines[:2] {
+		if got := c.mustText(); got != want {
+			t.Fatalf("got %s want %s", got, want)
+		}
+	}
+	for _, f := range []Fault{{Name: "drop", N: 1, Venue: "okx", Symbol: "AAAUSDT"}, {Name: "drop", N: 1, Venue: "binance"}, {Name: "429", N: 1, Venue: "binance", Symbol: "AAAUSDT"}} {
+		if err := s.Strike(f); err == nil {
+			t.Errorf("%v is armed", f)
+		}
+	}
+	if err := s.Strike(Fault{Name: "drop", N: 2, Venue: "binance", Symbol: "AAAUSDT"}); err != nil {
+		t.Fatal(err)
+	}
+	get(t, s.RESTURL()+"/api/v3/depth?symbol=AAAUSDT&limit=100") // the feed has waited for this
+	for _, i := range []int{2, 4, 5} {
+		if got := c.mustText(); got != lines[i] {
+			t.Fatalf("got %s want %s", got, lines[i])
+		}
+	}
+}
+
 func TestDisconnect(t *testing.T) {
 	a, b := diffs("AAAUSDT", 400), diffs("BBBUSDT", 400)
 	var lines []string

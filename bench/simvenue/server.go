@@ -291,10 +291,13 @@ func (s *Server) Strike(f Fault) error {
 		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		armed, err := arm([]Fault{f}, []*Venue{p.v})
 		sym := p.v.symbols[f.Symbol]
-		if err != nil || sym == nil || !hasName(frameFaults, f.Name) {
-			return fmt.Errorf("cannot arm fault %q of one symbol's frames: %w", f, err)
+		if sym == nil || !hasName(frameFaults, f.Name) {
+			return fmt.Errorf("cannot arm fault %q: it does not strike the frames of one symbol", f)
+		}
+		armed, err := arm([]Fault{f}, []*Venue{p.v})
+		if err != nil {
+			return err
 		}
 		armed[0].N += sym.updates
 		p.v.faults = append(p.v.faults[:len(p.v.faults):len(p.v.faults)], armed...) // the venues share what they began with
