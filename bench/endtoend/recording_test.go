@@ -14,6 +14,9 @@ import (
 // TestRecording is the main job on real input: ten minutes of BTCUSDT, as fast as
 // the sockets take them, into a real QuestDB and back, digit for digit.
 func TestRecording(t *testing.T) {
+	if race {
+		t.Skip("TestLines is the same recording under the race detector")
+	}
 	if testing.Short() {
 		t.Skip("takes some twenty seconds")
 	}
@@ -55,9 +58,6 @@ func TestRecording(t *testing.T) {
 		}
 	})
 	t.Run("bookTicker", func(t *testing.T) { checkBookTicker(t, got, want, 6491) })
-	if race {
-		return // the rest is long, and done by one goroutine each
-	}
 	t.Run("verify", func(t *testing.T) {
 		t.Log(v.verify(t, db))
 	})
@@ -184,6 +184,9 @@ func (db database) all() map[string]string {
 // TestFourSymbols: four interleaved symbols whose @trade stays silent, which is no
 // gap of the book.
 func TestFourSymbols(t *testing.T) {
+	if race {
+		t.Skip("TestFaults is what the race detector sees of this")
+	}
 	path := recording(t, "binance/cryptofeed_us_4sym_20211012.jsonl")
 	share(t, works, 8*time.Second)
 	all := readRecording(t, path)

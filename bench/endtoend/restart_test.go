@@ -9,6 +9,9 @@ import (
 // TestRestart: an agent that stops, or is killed, and is started again on the same
 // journal loses nothing that was acknowledged, doubles nothing and uses no ts twice.
 func TestRestart(t *testing.T) {
+	if race {
+		t.Skip("TestKilled is what the race detector sees of this")
+	}
 	if testing.Short() {
 		t.Skip("takes half a minute")
 	}
