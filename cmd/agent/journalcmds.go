@@ -34,7 +34,8 @@ func openJournal(dir string, log *slog.Logger) (*journal.Reader, feed.Inputs, er
 
 func inWindow(ts, from, to int64) bool { return ts >= from && (to == 0 || ts < to) }
 
-// ReplayJournal derives the rows of a journal and delivers those in a window.
+// ReplayJournal derives the rows of a journal and delivers those in a window; see keeper
+// for what it leaves alone.
 func ReplayJournal(ctx context.Context, cfg config.Config, from, to int64, log *slog.Logger, progress io.Writer) error {
 	conf, err := qdb.ParseConf(cfg.QuestDB)
 	if err != nil {
@@ -50,11 +51,24 @@ func ReplayJournal(ctx context.Context, cfg config.Config, from, to int64, log *
 	if err := ready(ctx); err != nil {
 		return err
 	}
+	lost, err := lostParts(in)
+	if err != nil {
+		return fmt.Errorf("cannot find what the journal has lost: %w", err)
+	}
+	chosen, err := newKeeper(ctx, db, lost, from, to, log)
+	if err != nil {
+		return err
+	}
+	again, in, err := openJournal(cfg.Journal.Dir, nil)
+	if err != nil {
+		return err
+	}
+	defer again.Close()
 	host, _ := os.Hostname()
 	start, last := time.Now(), time.Now()
 	n, err := Replay(ctx, ReplayOptions{
 		Machine: ThisMachine(), DB: conf, Agent: fmt.Sprintf("%s/replay", host), Dir: cfg.Journal.Dir, Log: log, Prepare: ready,
-		Keep: func(_ uint16, _ uint64, ts int64) bool { return inWindow(ts, from, to) },
+		Keep: chosen.keep,
 		Progress: func(records uint64) {
 			if time.Since(last) > time.Second {
 				last = time.Now()
@@ -66,6 +80,9 @@ func ReplayJournal(ctx context.Context, cfg config.Config, from, to int64, log *
 		return err
 	}
 	fmt.Fprintf(progress, "replay: %d records delivered in %s\n", n, time.Since(start).Round(time.Millisecond))
+	if chosen.left > 0 {
+		fmt.Fprintf(progress, "replay: %d records behind holes of the journal were not: the database has its own of that time\n", chosen.left)
+	}
 	return nil
 }
 

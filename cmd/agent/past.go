@@ -186,9 +186,9 @@ func (a *Agent) deliverPast(ctx context.Context) error {
 	n, err := Replay(ctx, ReplayOptions{
 		Machine: a.machine, DB: a.conf, Agent: a.name, Log: a.log, Dir: a.cfg.Journal.Dir, Prepare: a.prepareDB,
 		Began: a.pastRuns.deliverer.Store,
-		Keep: func(feed uint16, pos uint64, _ int64) bool {
+		Keep: func(feed uint16, h *event.Head, _ []byte) bool {
 			low, behind := after[feed]
-			return behind && pos > low
+			return h.Kind == event.RowInst || behind && h.Pos > low
 		},
 	}, feed.NewDerivation(&upTo{inputs{r, nil}, a.pastRuns.pos}))
 	a.pastRuns.deliverer.Store(nil)

@@ -25,8 +25,8 @@ type ReplayOptions struct {
 	Dir     string // of the journal; the quarantine is in it
 	Log     *slog.Logger
 	Prepare func(context.Context) error
-	// Keep chooses records by feed, input position and ts; nil keeps all.
-	Keep  func(feed uint16, pos uint64, ts int64) bool
+	// Keep chooses records; it sees all, in order. nil keeps all.
+	Keep  func(feed uint16, h *event.Head, rec []byte) bool
 	Began func(*deliver.Deliverer) // is told who delivers, if not nil
 	// Progress is told how many records have been handed over, now and then.
 	Progress func(records uint64)
@@ -77,7 +77,7 @@ func Replay(ctx context.Context, opt ReplayOptions, d *feed.Derivation) (uint64,
 		}
 		var h event.Head
 		h.Get(rec)
-		if opt.Keep != nil && h.Kind != event.RowInst && !opt.Keep(feedID, h.Pos, h.Ts) {
+		if opt.Keep != nil && !opt.Keep(feedID, &h, rec) {
 			continue
 		}
 		records++

@@ -84,8 +84,8 @@ func (m *Machine) unsent(inst *instrument) (since int64) {
 func (m *Machine) tellUnsent(inst *instrument, since int64) {
 	const why = "its subscription waits for the venue's limit of commands"
 	iv := &inst.streams[event.StreamBook]
-	if m.now-since < unsentPatienceNs || iv.detail == why {
-		return
+	if m.now-since < unsentPatienceNs || iv.detail == why || iv.cause == event.CauseJournal {
+		return // what the journal has lost may have been the sending
 	}
 	iv.detail, iv.changed = why, true
 	m.note("%s %s: the book is a gap, and %s", m.rules.Name, inst.Symbol, why)
