@@ -51,7 +51,7 @@ func undisturbed(symbol string) expected {
 
 var venueRuns = []venueRun{
 	{
-		name: "drop on one of three", speed: "10", length: time.Minute, faults: "drop@40:ETHUSDT",
+		name: "drop on one of three", speed: "4", length: time.Minute, faults: "drop@40:ETHUSDT",
 		expect: []expected{undisturbed("BTCUSDT"), {"ETHUSDT", resynced, wholeTrades, wholeQuotes, true}, undisturbed("SOLUSDT")},
 		check: func(t *testing.T, r *ranVenue) {
 			s, struck := r.stored["ETHUSDT"], r.venue.Struck[0]
@@ -72,8 +72,8 @@ var venueRuns = []venueRun{
 		},
 	},
 	{
-		name: "one symbol each", speed: "5", length: 40 * time.Second,
-		// The 60th update comes some two seconds after the connection: a repetition that
+		name: "one symbol each", speed: "2", length: 40 * time.Second,
+		// The 60th update comes some three seconds after the connection: a repetition that
 		// is older than the snapshot is stale and not a duplicate.
 		faults: "duplicate@60:DUPUSDT,reorder@60:REOUSDT,stale-snapshot@1:OLDUSDT,429@1:TOOUSDT",
 		expect: []expected{
