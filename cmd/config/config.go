@@ -17,6 +17,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -248,8 +249,8 @@ func (c *Config) check() error {
 		c.Listen = ""
 	}
 	if c.Listen != "" {
-		if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-			return wrong("listen", "%q is not HOST:PORT, such as 127.0.0.1:9101", c.Listen)
+		if err := Address(c.Listen); err != nil {
+			return wrong("listen", "%w", err)
 		}
 	}
 	for i, bps := range c.DepthBps {
@@ -273,6 +274,18 @@ func (c *Config) check() error {
 		return wrong("journal.max", "%d bytes is less than two segments of %d", j.Max, j.Segment)
 	case j.Sync <= 0:
 		return wrong("journal.sync", "must be more than 0")
+	}
+	return nil
+}
+
+// Address says whether a text is an address to listen on.
+func Address(s string) error {
+	_, port, err := net.SplitHostPort(s)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("%q is not HOST:PORT, such as 127.0.0.1:9101", s)
 	}
 	return nil
 }

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 
 	"deeptape/hotpath/journal"
 )
@@ -13,6 +16,9 @@ type fsckCmd struct {
 }
 
 func (c *fsckCmd) Run() error {
+	if err := isJournal(c.Dir); err != nil { // before a repair makes a LOCK
+		return err
+	}
 	rep, err := journal.Fsck(journal.OS, c.Dir, c.Repair, os.Stdout)
 	if err != nil {
 		return err
@@ -22,6 +28,24 @@ func (c *fsckCmd) Run() error {
 			fmt.Fprintln(os.Stderr, "run it with --repair to cut damaged records out")
 		}
 		return errFailed
+	}
+	return nil
+}
+
+// isJournal is an error for a directory in which no journal has ever been: nothing
+// wrong would be found there.
+func isJournal(dir string) error {
+	segments, err := journal.Segments(journal.OS, dir)
+	if err != nil {
+		return fmt.Errorf("cannot read journal %q: %w", dir, err)
+	}
+	if len(segments) > 0 {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join(dir, "LOCK")); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%q is no journal: there is neither a segment nor a LOCK in it", dir)
+	} else if err != nil {
+		return fmt.Errorf("cannot read journal %q: %w", dir, err)
 	}
 	return nil
 }

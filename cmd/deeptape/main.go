@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -29,7 +30,8 @@ var cli struct {
 	Fsck     fsckCmd     `cmd:"" help:"Check a journal; with --repair cut damaged records out"`
 	Schema   schemaCmd   `cmd:"" help:"Print the tables and views, or compare them with the database"`
 
-	LogLevel slog.Level `help:"Least level of log lines on standard error: debug, info, warn, error." default:"info"`
+	LogLevel slog.Level       `help:"Least level of log lines on standard error: debug, info, warn, error." default:"info"`
+	Version  kong.VersionFlag `help:"Print the version and exit."`
 }
 
 // usageError makes the exit code 2: wrong usage or configuration.
@@ -41,26 +43,52 @@ func (e usageError) Unwrap() error { return e.err }
 // errFailed ends with 1 where everything has been said already.
 var errFailed = errors.New("")
 
+// commandOf is how far the command line of a parse error makes sense: deeptape, or
+// deeptape and a subcommand.
+func commandOf(err error) string {
+	var wrong *kong.ParseError
+	if errors.As(err, &wrong) {
+		if node := wrong.Context.Selected(); node != nil {
+			return node.FullPath()
+		}
+	}
+	return "deeptape"
+}
+
+// version says from what this binary was built.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "deeptape, of unknown version"
+	}
+	v := info.Main.Version
+	if v == "" || v == "(devel)" {
+		v = "of unknown version"
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				v = s.Value
+			}
+		}
+	}
+	return "deeptape " + v + ", " + info.GoVersion
+}
+
 func main() {
 	parser := kong.Must(&cli,
 		kong.Name("deeptape"),
 		kong.Description("Records every change of order books into QuestDB, and proves what it recorded."),
-		kong.Vars{"dbdir": localdb.DefaultDir()},
+		kong.Vars{"dbdir": localdb.DefaultDir(), "version": version()},
 		kong.WithHyphenPrefixedParameters(true), // --from -1h
-		kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.Exit(func(code int) {
-			if code != 0 {
-				code = 2
-			}
-			os.Exit(code)
-		}),
 	)
 	if len(os.Args) < 2 {
 		os.Args = append(os.Args, "--help")
 	}
 	k, err := parser.Parse(os.Args[1:])
-	parser.FatalIfErrorf(err)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "deeptape: %v\nfor help: %s --help\n", err, commandOf(err))
+		os.Exit(2)
+	}
 
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: cli.LogLevel}))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)

@@ -29,29 +29,32 @@ func (w *windowFlags) window() (from, to int64, err error) {
 			return 0, 0, usageError{fmt.Errorf("--to: %w", err)}
 		}
 	}
+	if w.From != "" && w.To != "" && from >= to {
+		return 0, 0, usageError{fmt.Errorf("--from %s is not before --to %s: there is no time between them", w.From, w.To)}
+	}
 	return from, to, nil
 }
 
-// readWithin reads the configuration and the window of time of a command.
-func readWithin(f *configFlags, w *windowFlags) (cfg config.Config, from, to int64, err error) {
-	if cfg, err = f.read(); err == nil {
-		from, to, err = w.window()
-	}
-	return cfg, from, to, err
-}
-
 type replayCmd struct {
-	configFlags
+	dbFlags
+	Journal string `placeholder:"DIR" help:"Directory of the journal; default: that of the configuration."`
 	windowFlags
 	Out string `placeholder:"FILE" help:"Write the rows as ILP lines to a file instead of QuestDB; - is standard output."`
 }
 
 func (c *replayCmd) Run(ctx context.Context, log *slog.Logger) error {
-	cfg, from, to, err := readWithin(&c.configFlags, &c.windowFlags)
+	cfg, err := c.read(c.QuestDB, c.Journal)
+	if err != nil {
+		return err
+	}
+	from, to, err := c.window()
 	if err != nil {
 		return err
 	}
 	if c.Out == "" {
+		if _, err := database(cfg); err != nil {
+			return err
+		}
 		return agent.ReplayJournal(ctx, cfg, from, to, log, os.Stderr)
 	}
 	f := os.Stdout
@@ -62,6 +65,10 @@ func (c *replayCmd) Run(ctx context.Context, log *slog.Logger) error {
 		defer f.Close()
 	}
 	if err := agent.WriteLines(ctx, cfg.Journal.Dir, from, to, f); err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() { // a pipe or a device cannot be synced
 		return err
 	}
 	return f.Sync()

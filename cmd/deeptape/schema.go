@@ -9,7 +9,7 @@ import (
 )
 
 type schemaCmd struct {
-	configFlags
+	dbFlags
 	Check bool `help:"Compare the tables with the database and name every difference."`
 }
 
@@ -30,14 +30,14 @@ func (c *schemaCmd) Run(ctx context.Context) error {
 }
 
 // open connects to the configured database.
-func (f *configFlags) open() (*qdb.DB, error) {
-	cfg, err := f.read()
+func (f *dbFlags) open() (*qdb.DB, error) {
+	cfg, err := f.read(f.QuestDB, "")
 	if err != nil {
 		return nil, err
 	}
-	conf, err := qdb.ParseConf(cfg.QuestDB)
+	conf, err := database(cfg)
 	if err != nil {
-		return nil, usageError{err}
+		return nil, err
 	}
 	return qdb.Open(conf), nil
 }

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -82,7 +84,14 @@ func (c *simCmd) start(live bool) (*simvenue.Server, error) {
 			return nil, usageError{err}
 		}
 	}
+	if err := config.Address(c.Addr); err != nil {
+		return nil, usageError{fmt.Errorf("--addr: %w", err)}
+	}
 	s, err := simvenue.New(opt)
+	var busy *net.OpError // a port in use, and the like: no wrong usage
+	if errors.As(err, &busy) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, usageError{err}
 	}

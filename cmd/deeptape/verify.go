@@ -11,18 +11,25 @@ import (
 )
 
 type verifyCmd struct {
-	configFlags
+	dbFlags
+	Journal string `placeholder:"DIR" help:"Check against the journal in this directory too; without it: from the database alone, whatever the configuration says."`
 	windowFlags
 	JSON bool `name:"json" help:"Print the report as JSON."`
 }
 
 func (c *verifyCmd) Run(ctx context.Context, log *slog.Logger) error {
-	cfg, from, to, err := readWithin(&c.configFlags, &c.windowFlags)
+	cfg, err := c.read(c.QuestDB, c.Journal)
 	if err != nil {
 		return err
 	}
-	withJournal := c.Journal != "" || c.Config != ""
-	report, err := agent.Verify(ctx, cfg, withJournal, from, to, log, os.Stderr)
+	if _, err := database(cfg); err != nil {
+		return err
+	}
+	from, to, err := c.window()
+	if err != nil {
+		return err
+	}
+	report, err := agent.Verify(ctx, cfg, c.Journal != "", from, to, log, os.Stderr)
 	if err != nil {
 		return err
 	}
@@ -41,7 +48,7 @@ func (c *verifyCmd) Run(ctx context.Context, log *slog.Logger) error {
 }
 
 type coverageCmd struct {
-	configFlags
+	dbFlags
 	windowFlags
 	JSON bool `name:"json" help:"Print the intervals as JSON."`
 }
