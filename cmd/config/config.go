@@ -117,6 +117,9 @@ func Parse(name string, text []byte) (Config, error) {
 	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
 		return c, explain(name, text, err)
 	}
+	if err := fractions(name, text, &c); err != nil {
+		return c, err
+	}
 	if reflect.ValueOf(c).IsZero() { // a file of comments says null, which empties what it is read into
 		c = Default()
 	}
@@ -296,10 +299,10 @@ func symbolOf(venue venues.Venue, s string) (string, error) {
 	if err == nil {
 		return own, nil
 	}
-	// People write a pair with another venue's sign in the middle, or none.
-	plain := strings.NewReplacer("-", "", "/", "", "_", "", ":", "", " ", "").Replace(s)
-	if own, err2 := venue.Symbol(plain); err2 == nil {
-		err = fmt.Errorf("%w; did you mean %q?", err, own)
+	for _, other := range spellings(s) {
+		if own, err2 := venue.Symbol(other); err2 == nil {
+			return "", fmt.Errorf("%w; did you mean %q?", err, own)
+		}
 	}
 	return "", err
 }

@@ -83,7 +83,7 @@ func TestMistakes(t *testing.T) {
 		{"venues:\n  binanse:\n    symbols: [BTCUSDT]\n", `f.yaml:2:3: venues.binanse: unknown venue "binanse"; there are: ` + all + `; did you mean "binance"?`},
 		{"venues:\n  binance:\n    symbols:\n      - BTCUSDT\n      - eth-usdt\n", `f.yaml:5:9: venues.binance.symbols[1]: "eth-usdt" is not a Binance symbol; they look like BTCUSDT; did you mean "ETHUSDT"?`},
 		{"venues:\n  coinbase:\n    symbols: [BTC-USD, ETH-USDC, btc-usdc]\n", `f.yaml:3:34: venues.coinbase.symbols[2]: BTC-USD and BTC-USDC are two names of one product: its data comes as BTC-USD`},
-		{"venues: {binance: {symbols: BTCUSDT}}\n", `f.yaml:1:29: venues.binance.symbols: string was used where sequence is expected`},
+		{"venues: {binance: {symbols: BTCUSDT}}\n", `f.yaml:1:29: venues.binance.symbols: "BTCUSDT" is not a list; write [BTCUSDT]`},
 		{"venues: {binance: 5}\n", `f.yaml:1:19: venues.binance: int was used where mapping is expected`},
 		{"venues: {binance: {symbols: [A]}, Binance: {symbols: [B]}}\n", `f.yaml:1:10: venues.binance: venue binance stands there twice`},
 		{"venues:\n  binance:\n    ws_url: http://x\n", `f.yaml:3:5: venues.binance.ws_url: "http://x" is not a URL that starts with ws:// or wss://`},
@@ -95,6 +95,9 @@ func TestMistakes(t *testing.T) {
 		{"venues: {kraken: {audit: 5m}}\n", `f.yaml:1:19: venues.kraken.audit: the books of kraken come whole in the stream: there is no snapshot to fetch and compare`},
 		{"venues: {binance: {depth: many}}\n", `f.yaml:1:27: venues.binance.depth: "many" is not a whole number`},
 		{"\ntop_levels: 0\n", `f.yaml:2:1: top_levels: 0 is not between 1 and 1000`},
+		{"top_levels: 10.5\n", `f.yaml:1:1: top_levels: 10.5 is not a whole number`},
+		{"venues:\n  binance:\n    depth: 100.5\n", `f.yaml:3:5: venues.binance.depth: 100.5 is not a whole number`},
+		{"venues: {binance: {lines: 1.9}}\n", `f.yaml:1:20: venues.binance.lines: 1.9 is not a whole number`},
 		{"top_levels: ten\n", `f.yaml:1:13: top_levels: "ten" is not a whole number`},
 		{"depth_bps: [1, 0]\n", `f.yaml:1:16: depth_bps[1]: 0 is not a whole number of basis points between 1 and 10000`},
 		{"depth_bps: [1, 10001]\n", `f.yaml:1:16: depth_bps[1]: 10001 is not a whole number of basis points between 1 and 10000`},
@@ -191,6 +194,11 @@ func TestAddSymbols(t *testing.T) {
 		"binanc:A":          `"binanc:A": unknown venue "binanc"; there are: ` + all + `; did you mean "binance"?`,
 		"binance:BTC/USDT":  `"binance:BTC/USDT": "BTC/USDT" is not a Binance symbol; they look like BTCUSDT; did you mean "BTCUSDT"?`,
 		"binance:BTCUSDT,,": `"binance:BTCUSDT,,": "" is not a Binance symbol; they look like BTCUSDT`,
+		"coinbase:BTC/USD":  `"coinbase:BTC/USD": "BTC/USD" is not a Coinbase symbol; they look like BTC-USD; did you mean "BTC-USD"?`,
+		"kraken:BTCUSD":     `"kraken:BTCUSD": "BTCUSD" is not a Kraken symbol; they look like BTC/USD; did you mean "BTC/USD"?`,
+		"kraken:sol-xyz":    `"kraken:sol-xyz": "sol-xyz" is not a Kraken symbol; they look like BTC/USD; did you mean "SOL/XYZ"?`,
+		"okx:BTCUSDT":       `"okx:BTCUSDT": "BTCUSDT" is not an OKX symbol; they look like BTC-USDT, BTC-USDT-SWAP or BTC-USD-261225; did you mean "BTC-USDT"?`,
+		"bybit:BTC-USDT":    `"bybit:BTC-USDT": "BTC-USDT" is not a symbol of Bybit spot; they look like BTCUSDT; did you mean "BTCUSDT"?`,
 	} {
 		if err := c.AddSymbols([]string{arg}); err == nil || err.Error() != want {
 			t.Errorf("%s:\ngives %v\nwant  %s", arg, err, want)

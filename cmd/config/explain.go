@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -52,11 +53,48 @@ func explain(name string, text []byte, err error) error {
 	if errors.As(err, &typed) && kinds[typed.DstType.Kind()] != "" {
 		return at(name, text, typed.Token, fmt.Sprintf("%q is not %s", typed.Token.Value, kinds[typed.DstType.Kind()]))
 	}
+	var other *yaml.UnexpectedNodeTypeError
+	if errors.As(err, &other) && other.Expected == ast.SequenceType && other.Actual == ast.StringType {
+		return at(name, text, other.Token, fmt.Sprintf("%q is not a list; write [%s]", other.Token.Value, other.Token.Value))
+	}
 	var known yaml.Error
 	if errors.As(err, &known) && known.GetToken() != nil {
 		return at(name, text, known.GetToken(), strings.Join(strings.Fields(known.GetMessage()), " "))
 	}
 	return fmt.Errorf("%s: %w", name, err)
+}
+
+// fractions refuses a number that has been cut to the whole number that its key takes:
+// YAML's reader makes 10 of 10.5, and says nothing.
+func fractions(name string, text []byte, c *Config) error {
+	type venue struct {
+		Depth float64 `yaml:"depth"`
+		Lines float64 `yaml:"lines"`
+	}
+	read := struct {
+		TopLevels float64          `yaml:"top_levels"`
+		Venues    map[string]venue `yaml:"venues"`
+	}{TopLevels: float64(Default().TopLevels)}
+	if err := yaml.Unmarshal(text, &read); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	cut := func(key string, number float64, whole int) error {
+		if number == float64(whole) {
+			return nil
+		}
+		return fmt.Errorf("%s%s: %s: %g is not a whole number", name, place(text, key), key, number)
+	}
+	errs := []error{cut("top_levels", read.TopLevels, c.TopLevels)}
+	for _, name := range slices.Sorted(maps.Keys(c.Venues)) {
+		key, v, is := "venues."+name, read.Venues[name], c.Venues[name]
+		errs = append(errs, cut(key+".depth", v.Depth, is.Depth), cut(key+".lines", v.Lines, is.Lines))
+	}
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func at(name string, text []byte, tok *token.Token, what string) error {

@@ -56,6 +56,26 @@ func (d *Duration) UnmarshalYAML(node ast.Node) error {
 	return nil
 }
 
+// Currencies that pairs are quoted in, as where a pair without a sign is split; those
+// that end like another one come before it.
+var quoteCurrencies = []string{"FDUSD", "TUSD", "USD", "USDT", "USDC", "EUR", "GBP", "JPY", "TRY", "BTC", "ETH", "BNB"}
+
+// spellings of a pair that people write with another venue's sign in the middle, or
+// none: without one, split before a quote currency, and with another one.
+func spellings(s string) []string {
+	signs := func(to string) string {
+		return strings.NewReplacer("-", to, "/", to, "_", to, ":", to, " ", to).Replace(s)
+	}
+	plain := signs("")
+	out := []string{plain}
+	for _, quote := range quoteCurrencies {
+		if base, ok := strings.CutSuffix(strings.ToUpper(plain), quote); ok && base != "" {
+			out = append(out, base+"-"+quote, base+"/"+quote)
+		}
+	}
+	return append(out, signs("-"), signs("/"))
+}
+
 // nearest returns `; did you mean "x"?` if a name is close enough.
 func nearest(s string, names []string) string {
 	best, at := 1+len(s)/2, ""
