@@ -76,24 +76,45 @@ func Coverage(ctx context.Context, db *qdb.DB, from, to int64) (*CoverageReport,
 	return r, nil
 }
 
-func coverageOf(k key, s event.Stream, ivs []interval, from, until int64) *CoverageStream {
-	t := &CoverageStream{Venue: k.venue, Symbol: k.symbol, Stream: s.String()}
-	ns := map[string]int64{}
+// share is how the time of one stream divides among the states: of all instants
+// between two bounds that an interval holds, gaps of any cause among them. It is what
+// both the coverage and the proof of it give per cents of.
+type share struct {
+	ns    map[string]int64 // by state
+	total int64
+}
+
+func shareOf(ivs []interval, from, until int64) share {
+	s := share{ns: map[string]int64{}}
 	for i := range ivs {
-		iv := &ivs[i]
-		a, b := max(iv.ts, from), min(iv.end, until)
-		if b < a {
-			continue
+		if a, b := ivs[i].cut(from, until); a <= b {
+			s.ns[ivs[i].state] += b - a + 1
+			s.total += b - a + 1
 		}
-		t.Intervals = append(t.Intervals, CoverageInterval{a, b, iv.state, iv.proof, iv.cause, iv.messages, iv.detail})
-		ns[iv.state] += b - a + 1
-		t.Ns += b - a + 1
 	}
-	if t.Ns == 0 {
+	return s
+}
+
+func (s *share) percent(state string) float64 {
+	if s.total == 0 {
+		return 0
+	}
+	return 100 * float64(s.ns[state]) / float64(s.total)
+}
+
+func coverageOf(k key, s event.Stream, ivs []interval, from, until int64) *CoverageStream {
+	sh := shareOf(ivs, from, until)
+	if sh.total == 0 {
 		return nil
 	}
-	percent := func(state string) float64 { return 100 * float64(ns[state]) / float64(t.Ns) }
-	t.VerifiedPercent, t.UnverifiedPercent, t.GapPercent = percent(stateVerified), percent(stateUnverified), percent(stateGap)
+	t := &CoverageStream{Venue: k.venue, Symbol: k.symbol, Stream: s.String(), Ns: sh.total}
+	for i := range ivs {
+		iv := &ivs[i]
+		if a, b := iv.cut(from, until); a <= b {
+			t.Intervals = append(t.Intervals, CoverageInterval{a, b, iv.state, iv.proof, iv.cause, iv.messages, iv.detail})
+		}
+	}
+	t.VerifiedPercent, t.UnverifiedPercent, t.GapPercent = sh.percent(stateVerified), sh.percent(stateUnverified), sh.percent(stateGap)
 	return t
 }
 

@@ -3,6 +3,7 @@ package verify
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"math"
 	"strings"
 	"testing"
@@ -41,6 +42,17 @@ func TestCoverage(t *testing.T) {
 		for _, s := range r.Streams {
 			if s.Symbol == p.symbol {
 				got = s
+			}
+		}
+		opt := only(prefix)
+		opt.From, opt.To = c.from, c.to
+		proof, err := Database(ctx, db, opt, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range proof.Symbols { // damaged as it is, its time is the same
+			if b := s.Streams[0]; b.Percent != got.VerifiedPercent || b.Ns != got.Ns || b.Verified.Ns+b.Gap.Ns != b.Ns || b.Verified.Intervals+b.Gap.Intervals != c.intervals {
+				t.Errorf("from %d to %d: coverage says %.4f %% of %d ns, verify %+v", c.from-t0, c.to-t0, got.VerifiedPercent, got.Ns, b)
 			}
 		}
 		if math.Abs(got.VerifiedPercent-c.verified) > 1e-9 || math.Abs(got.GapPercent-c.gap) > 1e-9 || len(got.Intervals) != c.intervals {

@@ -20,6 +20,9 @@ func (iv *interval) String() string {
 	return fmt.Sprintf("the %s interval from %s to %s", iv.state, stamp(iv.ts), stamp(iv.end))
 }
 
+// cut is the part of the interval between from and until; none if it ends before it begins.
+func (iv *interval) cut(from, until int64) (a, b int64) { return max(iv.ts, from), min(iv.end, until) }
+
 // covers are the intervals of one instrument by stream, in the order of ts.
 type covers struct {
 	streams [event.NumStreams][]interval
@@ -128,6 +131,7 @@ type streamCheck struct {
 	stream event.Stream
 	table  string
 	ivs    []interval
+	asked  int64 // what lies before is read only to rebuild the book, and not told
 	from   int64 // what lies before is not read
 	until  int64 // what lies behind is not read
 
@@ -143,8 +147,8 @@ type streamCheck struct {
 	seqLast  int64
 }
 
-func newStreamCheck(rep *SymbolReport, s event.Stream, all []interval, from, until int64) *streamCheck {
-	c := &streamCheck{rep: rep, stream: s, table: streamTables[s], from: from, until: until}
+func newStreamCheck(rep *SymbolReport, s event.Stream, all []interval, asked, from, until int64) *streamCheck {
+	c := &streamCheck{rep: rep, stream: s, table: streamTables[s], asked: asked, from: from, until: until}
 	c.ivs = within(all, from, until)
 	c.reset()
 	c.continuity()
@@ -246,7 +250,9 @@ func (c *streamCheck) close() {
 	}
 	c.closed = true
 	iv := &c.ivs[c.cur]
-	c.rep.stream(c.stream).add(iv, c.messages, max(iv.ts, c.from), min(iv.end, c.until))
+	if a, b := iv.cut(c.asked, c.until); a <= b || iv.ts >= c.asked {
+		c.rep.stream(c.stream).add(iv, c.messages, a, b)
+	}
 	name := c.stream.String()
 	if iv.ts < c.from || iv.end > c.until {
 		c.rep.partial[c.stream]++

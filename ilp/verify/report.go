@@ -51,12 +51,11 @@ type StreamReport struct {
 	Gap        StateReport `json:"gap"`
 	Rows       int64       `json:"rows"`
 	Matched    int         `json:"matched"`          // verified intervals whose count, ids and end are those of their rows
-	Percent    float64     `json:"verified_percent"` // of the time from the first verified instant to the last
+	Ns         int64       `json:"ns"`               // that an interval holds, of the time asked for
+	Percent    float64     `json:"verified_percent"` // of Ns, as coverage says it
 
 	// Missing lists the first gaps of the time asked for; Gap counts all.
 	Missing []Missing `json:"missing,omitempty"`
-
-	firstNs, lastNs int64
 }
 
 // Missing is a gap: its first and last instant, its cause, and which ids, where
@@ -89,27 +88,25 @@ func (s *StreamReport) missing(iv *interval, from, until int64) {
 	s.Missing = append(s.Missing, m)
 }
 
-// add accounts for an interval, as far as it lies between from and until.
+// share notes how the stream's time divides.
+func (s *StreamReport) share(sh share) {
+	s.Ns, s.Percent = sh.total, sh.percent(stateVerified)
+	s.Verified.Ns, s.Unverified.Ns, s.Gap.Ns = sh.ns[stateVerified], sh.ns[stateUnverified], sh.ns[stateGap]
+}
+
+// add counts an interval, whose part between from and until was asked for.
 func (s *StreamReport) add(iv *interval, messages, from, until int64) {
 	state := &s.Gap
 	switch iv.state {
 	case stateVerified:
 		state = &s.Verified
-		if s.firstNs == 0 {
-			s.firstNs = from
-		}
-		s.lastNs = until
 	case stateUnverified:
 		state = &s.Unverified
 	default:
 		s.missing(iv, from, until)
 	}
 	state.Intervals++
-	state.Ns += max(0, until-from+1)
 	state.Messages += messages
-	if s.lastNs > s.firstNs {
-		s.Percent = 100 * float64(s.Verified.Ns) / float64(s.lastNs-s.firstNs+1)
-	}
 }
 
 // SymbolReport is what was proved of one instrument, and what was not.
@@ -137,6 +134,14 @@ type SymbolReport struct {
 
 func newSymbolReport(k key) *SymbolReport {
 	return &SymbolReport{Venue: k.venue, Symbol: k.symbol, Proven: []string{}, NotChecked: []string{}, Findings: []*Finding{}, listed: map[string]int{}}
+}
+
+// rows of the three streams.
+func (r *SymbolReport) rows() (n int64) {
+	for _, s := range r.Streams {
+		n += s.Rows
+	}
+	return n
 }
 
 func (r *SymbolReport) stream(s event.Stream) *StreamReport { return r.Streams[s] }
