@@ -142,6 +142,10 @@ func (m *Machine) checkBook(inst *instrument, msg *venues.Message) bool {
 	}
 	if m.crossed(inst) {
 		m.failed(inst, checkUncross, event.CauseSequence)
+		if iv := &inst.streams[event.StreamBook]; iv.state == event.StateGap {
+			iv.detail, iv.changed = "the book stayed crossed: a bid at or above an ask", true
+			m.putCoverage(inst, event.StreamBook)
+		}
 		return false
 	}
 	return true

@@ -64,7 +64,7 @@ import (
 // Version of the derivation. It stands in every run record: rows derived by
 // another version may differ, and so may the states in its keyframes, which are then
 // not compared.
-const Version = 4
+const Version = 5
 
 // bufferBytesMax bounds what an instrument holds back while it waits for its
 // snapshot. Waiting ends by memory, not by patience: 32 MiB is some twenty

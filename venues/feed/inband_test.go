@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -529,6 +530,9 @@ func TestCrossed(t *testing.T) {
 			want = append(want, "gap sequence")
 		}
 		k.wantCover(0, event.StreamBook, want...)
+		if list := k.cover(0, event.StreamBook); gap && !bytes.Contains(list[len(list)-1].Detail, []byte("crossed")) {
+			t.Errorf("the gap does not say why: %q", list[len(list)-1].Detail)
+		}
 		k.wantCover(1, event.StreamBook, "gap start", proofs[name])
 	}
 }
