@@ -21,8 +21,8 @@ func checkSymbol(ctx context.Context, db *exporter, opt *Options, k key, covered
 	if covered == nil {
 		covered = &covers{}
 	}
-	for i := range covered.unknown {
-		rep.find(tableCoverage, covered.unknown[i].ts, "the interval is of a stream that there is not")
+	for _, iv := range within(covered.unknown, opt.From, opt.until()) {
+		rep.find(tableCoverage, iv.ts, "the interval is of a stream that there is not")
 	}
 	var streams [event.NumStreams]*streamCheck
 	for s := range event.NumStreams {

@@ -29,6 +29,16 @@ type covers struct {
 	unknown []interval // of streams that there are not
 }
 
+// reach says whether any interval reaches into [from, until].
+func (c *covers) reach(from, until int64) bool {
+	for s := range event.NumStreams {
+		if len(within(c.streams[s], from, until)) > 0 {
+			return true
+		}
+	}
+	return len(within(c.unknown, from, until)) > 0
+}
+
 var (
 	stateGap, stateUnverified, stateVerified = event.StateGap.String(), event.StateUnverified.String(), event.StateVerified.String()
 

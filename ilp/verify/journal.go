@@ -40,14 +40,14 @@ func Journal(ctx context.Context, db *qdb.DB, opt Options, derive Derive, progre
 	if err != nil {
 		return nil, err
 	}
-	todo, err := instruments(ctx, exp, &opt, covered)
+	todo, outside, err := instruments(ctx, exp, &opt, covered)
 	if err != nil {
 		return nil, err
 	}
-	report := &Report{}
-	known := map[key]bool{}
+	report := newReport(&opt, outside)
+	known, inside := map[key]bool{}, map[key]bool{}
 	for _, k := range todo {
-		known[k] = true
+		known[k], inside[k] = true, true
 	}
 	for round := 0; round == 0 || len(todo) > 0; round++ {
 		group := todo[:min(len(todo), groupMax)]
@@ -58,7 +58,11 @@ func Journal(ctx context.Context, db *qdb.DB, opt Options, derive Derive, progre
 			return nil, err
 		}
 		for _, s := range symbols {
-			report.Symbols = append(report.Symbols, s.rep)
+			if inside[s.k] || s.made() > 0 {
+				report.Symbols = append(report.Symbols, s.rep)
+			} else {
+				report.outside(s.k)
+			}
 		}
 		// Instruments that the journal knows and the database does not.
 		for _, k := range slices.SortedFunc(maps.Keys(asked), compareKeys) {
@@ -275,15 +279,32 @@ func (s *journalSymbol) finish() error {
 			return err
 		}
 	}
-	if s.empty {
-		s.rep.find(tableCoverage, s.first, "the database holds nothing of this instrument, the journal makes %d rows",
-			s.book.derived+s.top.derived+s.depth.derived+s.quotes.derived+s.trades.derived)
+	if s.empty && s.made() > 0 {
+		s.rep.find(tableCoverage, s.first, "the database holds nothing of this instrument, the journal makes %d rows", s.rows())
 	}
 	for stream := range event.NumStreams {
 		s.finishCoverage(stream)
 	}
 	s.rep.notChecked("the tables instruments and capture_stats, and the column agent of coverage, against the journal")
 	return nil
+}
+
+// rows is how many the journal makes in the time asked for.
+func (s *journalSymbol) rows() int {
+	return s.book.derived + s.top.derived + s.depth.derived + s.quotes.derived + s.trades.derived
+}
+
+// made is how many rows and intervals the journal makes in the time asked for.
+func (s *journalSymbol) made() int {
+	n := s.rows()
+	for _, intervals := range s.expect {
+		for _, e := range intervals {
+			if a, b := e.cut(s.opt.From, s.opt.until()); a <= b {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 func (s *journalSymbol) finishCoverage(stream event.Stream) {

@@ -175,6 +175,33 @@ func (r *SymbolReport) leaveToJournal(format string, args ...any) {
 // Report is the outcome of Database, of Journal, or of both.
 type Report struct {
 	Symbols []*SymbolReport `json:"symbols"`
+
+	// NotRecorded are the instruments that the database or the journal knows, but not
+	// of the time asked for.
+	NotRecorded []Instrument `json:"not_recorded,omitempty"`
+
+	bounded bool // less than all was asked for
+}
+
+// Instrument names one.
+type Instrument struct {
+	Venue  string `json:"venue"`
+	Symbol string `json:"symbol"`
+}
+
+func newReport(opt *Options, outside []key) *Report {
+	r := &Report{Symbols: []*SymbolReport{}, bounded: opt.bounded()}
+	for _, k := range outside {
+		r.outside(k)
+	}
+	return r
+}
+
+// outside notes that nothing of an instrument is in the time asked for.
+func (r *Report) outside(k key) {
+	if i := (Instrument{k.venue, k.symbol}); !slices.Contains(r.NotRecorded, i) {
+		r.NotRecorded = append(r.NotRecorded, i)
+	}
 }
 
 // Found is the number of findings.
@@ -186,8 +213,8 @@ func (r *Report) Found() int {
 	return n
 }
 
-// OK says that nothing was found.
-func (r *Report) OK() bool { return r.Found() == 0 }
+// OK says that something was looked at, and nothing was found.
+func (r *Report) OK() bool { return len(r.Symbols) > 0 && r.Found() == 0 }
 
 // Merge adds what other says, symbol by symbol. What the journal has checked is no
 // longer called unchecked.
@@ -215,6 +242,12 @@ func (r *Report) Merge(other *Report) {
 		mine.FoundTotal += o.FoundTotal
 		mine.mergeUnproven(o.Unproven)
 	}
+	for _, i := range other.NotRecorded {
+		r.outside(key{i.Venue, i.Symbol})
+	}
+	r.NotRecorded = slices.DeleteFunc(r.NotRecorded, func(i Instrument) bool {
+		return slices.ContainsFunc(r.Symbols, func(s *SymbolReport) bool { return s.Venue == i.Venue && s.Symbol == i.Symbol })
+	})
 }
 
 // WriteJSON writes the report with ok, findings_total and unproven_rows at its top.
@@ -264,11 +297,16 @@ func (r *Report) WriteText(w io.Writer) error {
 			p.line("FOUND %s %s: %d more", s.Venue, s.Symbol, more)
 		}
 	}
+	for _, i := range r.NotRecorded {
+		p.line("%s %s: not recorded in this window", i.Venue, i.Symbol)
+	}
 	switch n := r.Found(); {
 	case n > 0:
 		p.line("NOT PROVEN: %d findings", n)
+	case len(r.Symbols) == 0 && r.bounded:
+		p.line("NOT PROVEN: nothing recorded in this window")
 	case len(r.Symbols) == 0:
-		p.line("nothing to verify: the database holds no row and no interval of what was asked for")
+		p.line("NOT PROVEN: nothing recorded, the database holds no row and no interval of what was asked for")
 	default:
 		p.line("OK: all that is called verified is proven, as far as it was checked")
 	}

@@ -13,8 +13,8 @@
 // SymbolReport.NotChecked. Its book is its own, not hotpath/book: a mistake there
 // must not be repeated here.
 //
-// Invariants: a report is OK only if every row and interval asked for was looked at and
-// nothing was found outside of lost times; each finding names table, venue, symbol and
+// Invariants: a report is OK only if there was a row or an interval to look at, each that
+// was asked for was looked at, and nothing was found outside of lost times; each finding names table, venue, symbol and
 // instant; memory is bounded by pages of rows, by the largest book and by the
 // intervals, never by the length of the record.
 package verify
@@ -58,6 +58,9 @@ type Options struct {
 
 func (o *Options) want(k key) bool { return o.Want == nil || o.Want(k.venue, k.symbol) }
 
+// bounded says whether less than all was asked for.
+func (o *Options) bounded() bool { return o.From != 0 || o.To != 0 }
+
 // until is the upper bound as an instant.
 func (o *Options) until() int64 {
 	if o.To == 0 {
@@ -95,11 +98,11 @@ func Database(ctx context.Context, db *qdb.DB, opt Options, progress io.Writer) 
 	if err != nil {
 		return nil, err
 	}
-	report := &Report{}
-	keys, err := instruments(ctx, exp, &opt, covered)
+	keys, outside, err := instruments(ctx, exp, &opt, covered)
 	if err != nil {
 		return nil, err
 	}
+	report := newReport(&opt, outside)
 	for _, k := range keys {
 		fmt.Fprintf(progress, "checking %s %s\n", k.venue, k.symbol)
 		rep, err := checkSymbol(ctx, exp, &opt, k, covered[k])
@@ -149,31 +152,52 @@ func start(ctx context.Context, db *exporter, opt *Options, progress io.Writer) 
 	return covered, waitApplied(ctx, db.db, progress)
 }
 
-// instruments lists every instrument that any table of the record knows.
-func instruments(ctx context.Context, db *exporter, opt *Options, covered map[key]*covers) ([]key, error) {
-	all := map[key]bool{}
-	for k := range covered {
-		all[k] = true
+// instruments lists those of which a table of the record has a row, or coverage an
+// interval, in the time asked for; and those that the database knows of other times.
+func instruments(ctx context.Context, db *exporter, opt *Options, covered map[key]*covers) (keys, outside []key, err error) {
+	inside, known := map[key]bool{}, map[key]bool{}
+	for k, c := range covered {
+		known[k] = true
+		if c.reach(opt.From, opt.until()) {
+			inside[k] = true
+		}
 	}
-	for _, table := range []string{tableBook, tableTop, tableQuotes, tableTrades, tableDepth} {
-		sql := fmt.Sprintf("SELECT venue, symbol, count() FROM %s WHERE ts BETWEEN %s AND %s GROUP BY venue, symbol",
-			table, qdb.FormatTime(opt.From), qdb.FormatTime(opt.until()))
-		err := db.export(ctx, sql, func(row [][]byte) error {
-			all[key{string(row[0]), string(row[1])}] = true
+	list := func(into map[key]bool, table, where string) error {
+		err := db.export(ctx, fmt.Sprintf("SELECT venue, symbol, count() FROM %s%s GROUP BY venue, symbol", table, where), func(row [][]byte) error {
+			into[key{string(row[0]), string(row[1])}] = true
 			return nil
 		})
 		if err != nil {
-			return nil, fmt.Errorf("cannot list the symbols of %q: %w", table, err)
+			return fmt.Errorf("cannot list the symbols of %q: %w", table, err)
+		}
+		return nil
+	}
+	within := fmt.Sprintf(" WHERE ts BETWEEN %s AND %s", qdb.FormatTime(opt.From), qdb.FormatTime(opt.until()))
+	for _, table := range []string{tableBook, tableTop, tableQuotes, tableTrades, tableDepth} {
+		if err := list(inside, table, within); err != nil {
+			return nil, nil, err
 		}
 	}
-	var keys []key
-	for k := range all {
+	if opt.bounded() {
+		for _, table := range []string{tableCoverage, tableInstruments} {
+			if err := list(known, table, ""); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	for k := range inside {
 		if opt.want(k) {
 			keys = append(keys, k)
 		}
 	}
+	for k := range known {
+		if opt.want(k) && !inside[k] {
+			outside = append(outside, k)
+		}
+	}
 	slices.SortFunc(keys, compareKeys)
-	return keys, nil
+	slices.SortFunc(outside, compareKeys)
+	return keys, outside, nil
 }
 
 const (
@@ -183,6 +207,8 @@ const (
 	tableTrades   = "trades"
 	tableDepth    = "book_depth"
 	tableCoverage = "coverage"
+
+	tableInstruments = "instruments"
 )
 
 // streamTables are the tables in the order of event.Stream.

@@ -127,3 +127,67 @@ func TestTopLevels(t *testing.T) {
 		t.Errorf("rows of 14 levels were taken for rows of 5: %v", err)
 	}
 }
+
+// A window that holds nothing proves nothing; who is recorded at other times only is
+// named in one line, with none of the intervals of those.
+func TestEmptyWindow(t *testing.T) {
+	ctx, db, addr, prefix := open(t)
+	early, late := newTape(prefix+"early"), newTape(prefix+"late")
+	const shift = int64(3600e9)
+	for i := range late.coverage {
+		late.coverage[i].ts += shift
+		late.coverage[i].interval.end += shift
+	}
+	late.books, late.tops, late.depths, late.quotes, late.trades = nil, nil, nil, nil, nil
+	rows := newTape(prefix + "rows") // and no interval
+	rows.coverage = nil
+	for _, p := range []*tape{early, late, rows} {
+		p.store(t, addr)
+	}
+	j := &journal{names: []string{early.symbol, late.symbol}, records: map[string][][]byte{early.symbol: early.records(), late.symbol: newTape(late.symbol).records()}}
+	for _, w := range []struct {
+		name        string
+		from, to    int64
+		symbols     string // listed
+		notInIt     string // early, late, by their first letters
+		ok          bool
+		lastLine    string
+		withJournal bool
+	}{
+		{"far behind", early.now + 10*shift, 0, "", "el", false, "NOT PROVEN: nothing recorded in this window", false},
+		{"far behind, with a journal", early.now + 10*shift, 0, "", "el", false, "NOT PROVEN: nothing recorded in this window", true},
+		{"far before", 1, t0 - shift, "", "el", false, "NOT PROVEN: nothing recorded in this window", true},
+		{"early only", t0, early.now, "er", "l", false, "", false},
+		{"late only", early.now + 1, 0, "l", "e", false, "", false},
+	} {
+		opt := only(prefix)
+		opt.From, opt.To = w.from, w.to
+		r, err := Database(ctx, db, opt, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w.withJournal {
+			against, err := Journal(ctx, db, opt, j.derive, io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Merge(against)
+		}
+		symbols, notInIt := "", ""
+		for _, s := range r.Symbols {
+			symbols += s.Symbol[len(prefix):][:1]
+		}
+		var text bytes.Buffer
+		if err := r.WriteText(&text); err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range r.NotRecorded {
+			if notInIt += i.Symbol[len(prefix):][:1]; strings.Count(text.String(), i.Symbol) != 1 || !strings.Contains(text.String(), i.Venue+" "+i.Symbol+": not recorded in this window\n") {
+				t.Errorf("%s: text does not name %q once:\n%s", w.name, i.Symbol, &text)
+			}
+		}
+		if symbols != w.symbols || notInIt != w.notInIt || r.OK() != w.ok || !strings.HasSuffix(text.String(), w.lastLine+"\n") {
+			t.Errorf("%s: symbols %q, not recorded %q, ok %v:\n%s", w.name, symbols, notInIt, r.OK(), &text)
+		}
+	}
+}
