@@ -178,9 +178,12 @@ func (a *Agent) limitJournal() error {
 	full := ""
 	switch {
 	case total > maxBytes && total-wait <= maxBytes:
-		full = fmt.Sprintf("the journal is at journal.max (%d MiB) and QuestDB has not acknowledged what is in it: frames are lost until it has, or until journal.max is raised; if QuestDB is away: `deeptape db start`", maxBytes>>20)
+		full = fmt.Sprintf("the journal is at journal.max (%d MiB) and QuestDB has not acknowledged what is in it; frames are lost once the rings are full, until it has, or until journal.max is raised; if QuestDB is away: `deeptape db start`", maxBytes>>20)
+		if a.db == nil {
+			full = fmt.Sprintf("the journal is at journal.max (%d MiB), and with questdb off nothing in it may go; frames are lost once the rings are full, until journal.max is raised", maxBytes>>20)
+		}
 	case free < freeBytesNone:
-		full = fmt.Sprintf("the journal's disk is full (%d MiB left, %d MiB are kept free): frames are lost until there is room under %s", free>>20, freeBytesNone>>20, dir)
+		full = fmt.Sprintf("the journal's disk is full (%d MiB left, %d MiB are kept free); frames are lost once the rings are full, until there is room under %s", free>>20, freeBytesNone>>20, dir)
 	}
 	a.journaler.setFull(full)
 	return nil

@@ -1,10 +1,18 @@
 package agent
 
 import (
+	"io"
+	"log/slog"
+	"strings"
 	"testing"
 
+	"deeptape/cmd/config"
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/journal"
+	"deeptape/hotpath/lane"
+	"deeptape/ilp/deliver"
+	"deeptape/ilp/qdb"
+	"deeptape/venues/wire"
 )
 
 // A derivation may start only where every feed that is owed rows has a keyframe,
@@ -77,5 +85,65 @@ func TestSegmentFor(t *testing.T) {
 	}
 	if at, _ := a.startOf(after); at.Segment != 3 {
 		t.Errorf("segment %d after feed 1's turn, want 3", at.Segment)
+	}
+}
+
+// What a full journal says: nothing is lost yet, and a database is not started where
+// there is to be none.
+func TestFullJournal(t *testing.T) {
+	dir := t.TempDir()
+	w, _, err := journal.Open(journal.OS, dir, journal.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	for pos := uint64(1); pos < 4; pos++ {
+		kind := event.InputKeyframe
+		if pos == 1 {
+			kind = event.InputRun
+		}
+		if err := w.Append(event.AppendInput(nil, event.InputHead{Kind: kind, Pos: pos, Ts: int64(pos)}, []byte("x"))); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Rotate(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	segments, err := journal.Segments(journal.OS, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := int64(0)
+	for _, s := range segments {
+		total += s.Bytes
+	}
+	for _, c := range []struct {
+		off        bool
+		free, most int64
+		want       string
+	}{
+		{false, 1 << 40, total - 1, "QuestDB has not acknowledged what is in it; frames are lost once the rings are full"},
+		{true, 1 << 40, total - 1, "with questdb off nothing in it may go; frames are lost once the rings are full"},
+		{true, 0, 1 << 40, "the journal's disk is full"},
+	} {
+		l := lane.New(0, lane.Options{InputBytes: 4096, RowBytes: 4096}, nil, nil)
+		l.SetWritten(3)
+		log := slog.New(slog.NewTextHandler(io.Discard, nil))
+		a := &Agent{
+			cfg: config.Config{Journal: config.Journal{Dir: dir, Max: config.Bytes(c.most)}}, log: log, clock: wire.NewClock(),
+			machine: Machine{FS: journal.OS, FreeBytes: func(string) (int64, error) { return c.free, nil }},
+			lanes:   []*lane.Lane{l}, pastRuns: &past{}, journaler: &journaler{log: log},
+			anchors: anchors{fs: journal.OS, dir: dir, known: map[uint64]map[uint16]uint64{}},
+		}
+		if !c.off {
+			a.db, a.deliverer = &qdb.DB{}, &deliver.Deliverer{}
+		}
+		if err := a.limitJournal(); err != nil {
+			t.Fatal(err)
+		}
+		said := a.journaler.Trouble()
+		if !strings.Contains(said, c.want) || strings.Contains(said, "lost until") || c.off && strings.Contains(said, "db start") {
+			t.Errorf("off %v, %d free, max %d: %q, want %q", c.off, c.free, c.most, said, c.want)
+		}
 	}
 }
