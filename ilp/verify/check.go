@@ -100,6 +100,7 @@ func checkSymbol(ctx context.Context, db *exporter, opt *Options, k key, covered
 	if err := book.finish(); err != nil {
 		return nil, err
 	}
+	rep.Checked = book.rows.read + book.tops.read + book.depths.read + trades.rows.read + quotes.rows.read
 	summarize(rep, opt, streams, book, trades, unique)
 	return rep, nil
 }
@@ -152,7 +153,11 @@ func summarize(rep *SymbolReport, opt *Options, streams [event.NumStreams]*strea
 	}
 	if book.st.windowed && book.messages > 0 {
 		rep.proven("book_delta: %d levels outside of the window of a snapshot (UNVERIFIED), each further out than the others of its message", book.outside)
-		rep.leaveToJournal("book_delta, book_top, book_depth: whether UNVERIFIED stands at all that lies outside of the window of the last snapshot or audit: its rows do not hold the window; the journal shows it")
+		seen := ""
+		if book.outside > 0 {
+			seen = fmt.Sprintf("book_delta: %d levels outside of the window of a snapshot are UNVERIFIED; ", book.outside)
+		}
+		rep.leaveToJournal("%sbook_delta, book_top, book_depth: whether UNVERIFIED stands at all that lies outside of the window of the last snapshot or audit: its rows do not hold the window; the journal shows it", seen)
 	}
 	if book.proofs[proofCRC] {
 		rep.leaveToJournal("book_delta: checksums, which its rows do not hold: ids that count on show that no row was removed, and not that no message was missed; the journal shows both")

@@ -25,6 +25,7 @@ type pager[T any] struct {
 	next  chan fetched[T]
 	err   error
 	ended bool
+	read  int64 // rows that pop has passed
 }
 
 // shape says how the rows of a table are read.
@@ -79,7 +80,7 @@ func (p *pager[T]) peek() (*T, error) {
 	return &p.page[p.at], nil
 }
 
-func (p *pager[T]) pop() { p.at++ }
+func (p *pager[T]) pop() { p.at++; p.read++ }
 
 // fetch reads a page into the memory of buf.
 func (p *pager[T]) fetch(from int64, buf []T) {

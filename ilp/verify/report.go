@@ -115,6 +115,7 @@ type SymbolReport struct {
 	Symbol  string          `json:"symbol"`
 	Streams []*StreamReport `json:"streams,omitempty"` // book, trades, quotes; none where only a journal was compared
 
+	Checked    int64    `json:"rows_checked"` // of all tables, by Database; in the time asked for and where a book is rebuilt before it
 	Proven     []string `json:"proven"`
 	NotChecked []string `json:"not_checked"`
 
@@ -179,6 +180,9 @@ type Report struct {
 	// NotRecorded are the instruments that the database or the journal knows, but not
 	// of the time asked for.
 	NotRecorded []Instrument `json:"not_recorded,omitempty"`
+
+	// Verbose: WriteText gives all that WriteJSON does.
+	Verbose bool `json:"-"`
 
 	bounded bool // less than all was asked for
 }
@@ -260,70 +264,4 @@ func (r *Report) WriteJSON(w io.Writer) error {
 		Unproven int  `json:"unproven_rows"`
 		*Report
 	}{r.OK(), r.Found(), r.UnprovenRows(), r})
-}
-
-// WriteText writes the report for people, findings last.
-func (r *Report) WriteText(w io.Writer) error {
-	p := printer{w: w}
-	for _, s := range r.Symbols {
-		p.line("%s %s", s.Venue, s.Symbol)
-		for _, t := range s.Streams {
-			p.line("  %-7s %8.4f %% of its time verified; intervals: %d verified, %d unverified, %d gap; %d messages in %d rows", t.Stream, t.Percent,
-				t.Verified.Intervals, t.Unverified.Intervals, t.Gap.Intervals, t.Verified.Messages+t.Unverified.Messages+t.Gap.Messages, t.Rows)
-		}
-		for _, t := range s.Streams {
-			for i := range t.Missing {
-				p.line("  missing      %s: %s", t.Stream, &t.Missing[i])
-			}
-			if more := t.Gap.Intervals - len(t.Missing); more > 0 {
-				p.line("  missing      %s: %d more gaps", t.Stream, more)
-			}
-		}
-		for _, text := range s.Proven {
-			p.line("  proved       %s", text)
-		}
-		for _, text := range s.NotChecked {
-			p.line("  not checked  %s", text)
-		}
-		for _, u := range s.Unproven {
-			p.line("  unproven     %s", u)
-		}
-	}
-	for _, s := range r.Symbols {
-		for _, f := range s.Findings {
-			p.line("FOUND %s", f)
-		}
-		if more := s.FoundTotal - len(s.Findings); more > 0 {
-			p.line("FOUND %s %s: %d more", s.Venue, s.Symbol, more)
-		}
-	}
-	for _, i := range r.NotRecorded {
-		p.line("%s %s: not recorded in this window", i.Venue, i.Symbol)
-	}
-	switch n := r.Found(); {
-	case n > 0:
-		p.line("NOT PROVEN: %d findings", n)
-	case len(r.Symbols) == 0 && r.bounded:
-		p.line("NOT PROVEN: nothing recorded in this window")
-	case len(r.Symbols) == 0:
-		p.line("NOT PROVEN: nothing recorded, the database holds no row and no interval of what was asked for")
-	default:
-		p.line("OK: all that is called verified is proven, as far as it was checked")
-	}
-	if n := r.UnprovenRows(); n > 0 {
-		p.line("unproven: %d rows of times whose part of the journal is lost", n)
-	}
-	return p.err
-}
-
-// printer keeps the first error of many writes.
-type printer struct {
-	w   io.Writer
-	err error
-}
-
-func (p *printer) line(format string, args ...any) {
-	if p.err == nil {
-		_, p.err = fmt.Fprintf(p.w, format+"\n", args...)
-	}
 }

@@ -246,7 +246,7 @@ func TestMissing(t *testing.T) {
 		s.add(&interval{ts: 5000, end: 5000, state: stateGap, cause: "stop", seqFirst: event.Null, seqLast: event.Null}, 0, 5000, 5000)
 	}
 	var b strings.Builder
-	if err := (&Report{Symbols: []*SymbolReport{r}}).WriteText(&b); err != nil {
+	if err := (&Report{Symbols: []*SymbolReport{r}, Verbose: true}).WriteText(&b); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
@@ -257,6 +257,38 @@ func TestMissing(t *testing.T) {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("%q is not in\n%s", want, b.String())
 		}
+	}
+}
+
+// The short text is two lines an instrument; what was not checked is said once of all
+// that differ in figures only; the verdict is the last line.
+func TestShortText(t *testing.T) {
+	r := &Report{}
+	for i, symbol := range []string{"A", "B", "C"} {
+		s := newSymbolReport(key{"binance", symbol})
+		s.Streams = []*StreamReport{{Stream: "book", Percent: 99.5, Gap: StateReport{Intervals: 2}}, {Stream: "trades", Percent: 100}, {Stream: "quotes"}}
+		s.Checked = 7
+		s.proven("book_delta: %d messages", 5)
+		s.notChecked("quotes: %d rows", i+1)
+		s.unproven(tableTrades, &lost{Lost: Lost{From: 1, To: 2}})
+		r.Symbols = append(r.Symbols, s)
+	}
+	r.Symbols[1].notChecked("only here")
+	var b strings.Builder
+	if err := r.WriteText(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"binance B\n  book 99.5000 % verified, 2 gap; trades 100.0000 % verified; quotes 0.0000 % verified; 7 rows checked; 0 findings\nbinance C\n",
+		"  not checked  quotes: 1 rows (binance A, and the like of 2 others)\n  not checked  only here (binance B)\n  unproven     trades binance A",
+		"unproven: 3 rows of times whose part of the journal is lost\nOK: all",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is not in\n%s", want, &b)
+		}
+	}
+	if n := strings.Count(b.String(), "\n"); n != 13 || strings.Contains(b.String(), "proved") {
+		t.Errorf("%d lines:\n%s", n, &b)
 	}
 }
 

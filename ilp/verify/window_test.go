@@ -74,6 +74,7 @@ func TestWindow(t *testing.T) {
 		t.Errorf("%d symbols, %d findings", len(both.Symbols), both.Found())
 	}
 	var text, js bytes.Buffer
+	both.Verbose = true
 	if err := both.WriteText(&text); err != nil || !strings.Contains(text.String(), "links of their ids") || !strings.Contains(text.String(), "of the journal's") || strings.Contains(text.String(), "the journal shows") {
 		t.Errorf("%v, text:\n%s", err, &text)
 	}

@@ -1,0 +1,143 @@
+package verify
+
+import (
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+)
+
+// WriteText writes the report for people: each instrument in short (all of it, if
+// Verbose), then what was not checked or is unproven, the findings, and the verdict.
+func (r *Report) WriteText(w io.Writer) error {
+	p := printer{w: w}
+	for _, s := range r.Symbols {
+		if r.Verbose {
+			s.writeLong(&p)
+		} else {
+			s.writeShort(&p)
+		}
+	}
+	if !r.Verbose {
+		r.writeNotChecked(&p)
+	}
+	for _, s := range r.Symbols {
+		for _, u := range s.Unproven {
+			p.line("  unproven     %s", u)
+		}
+	}
+	for _, s := range r.Symbols {
+		for _, f := range s.Findings {
+			p.line("FOUND %s", f)
+		}
+		if more := s.FoundTotal - len(s.Findings); more > 0 {
+			p.line("FOUND %s %s: %d more", s.Venue, s.Symbol, more)
+		}
+	}
+	for _, i := range r.NotRecorded {
+		p.line("%s %s: not recorded in this window", i.Venue, i.Symbol)
+	}
+	if n := r.UnprovenRows(); n > 0 {
+		p.line("unproven: %d rows of times whose part of the journal is lost", n)
+	}
+	switch n := r.Found(); {
+	case n > 0:
+		p.line("NOT PROVEN: %d findings", n)
+	case len(r.Symbols) == 0 && r.bounded:
+		p.line("NOT PROVEN: nothing recorded in this window")
+	case len(r.Symbols) == 0:
+		p.line("NOT PROVEN: nothing recorded, the database holds no row and no interval of what was asked for")
+	default:
+		p.line("OK: all that is called verified is proven, as far as it was checked")
+	}
+	return p.err
+}
+
+// writeShort writes one line under the instrument's name.
+func (s *SymbolReport) writeShort(p *printer) {
+	p.line("%s %s", s.Venue, s.Symbol)
+	var b strings.Builder
+	for i, t := range s.Streams {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		fmt.Fprintf(&b, "%s %.4f %% verified", t.Stream, t.Percent)
+		if i == 0 {
+			fmt.Fprintf(&b, ", %d gap", t.Gap.Intervals)
+		}
+	}
+	if len(s.Streams) > 0 {
+		fmt.Fprintf(&b, "; %d rows checked", s.Checked)
+	} else {
+		b.WriteString("compared with the journal only")
+	}
+	p.line("  %s; %d findings", &b, s.FoundTotal)
+}
+
+func (s *SymbolReport) writeLong(p *printer) {
+	p.line("%s %s", s.Venue, s.Symbol)
+	for _, t := range s.Streams {
+		p.line("  %-7s %8.4f %% of its time verified; intervals: %d verified, %d unverified, %d gap; %d messages in %d rows", t.Stream, t.Percent,
+			t.Verified.Intervals, t.Unverified.Intervals, t.Gap.Intervals, t.Verified.Messages+t.Unverified.Messages+t.Gap.Messages, t.Rows)
+	}
+	for _, t := range s.Streams {
+		for i := range t.Missing {
+			p.line("  missing      %s: %s", t.Stream, &t.Missing[i])
+		}
+		if more := t.Gap.Intervals - len(t.Missing); more > 0 {
+			p.line("  missing      %s: %d more gaps", t.Stream, more)
+		}
+	}
+	if len(s.Streams) > 0 {
+		p.line("  checked      %d rows", s.Checked)
+	}
+	for _, text := range s.Proven {
+		p.line("  proved       %s", text)
+	}
+	for _, text := range s.NotChecked {
+		p.line("  not checked  %s", text)
+	}
+}
+
+var digits = regexp.MustCompile(`[0-9]+`)
+
+// writeNotChecked says what was not checked: what is said of many instruments, but for
+// its figures, once, with those of the first.
+func (r *Report) writeNotChecked(p *printer) {
+	type said struct {
+		text, first string
+		others      int
+	}
+	var all []*said
+	of := map[string]*said{}
+	for _, s := range r.Symbols {
+		for _, text := range s.NotChecked {
+			like := digits.ReplaceAllString(text, "0")
+			if of[like] != nil {
+				of[like].others++
+				continue
+			}
+			of[like] = &said{text: text, first: s.Venue + " " + s.Symbol}
+			all = append(all, of[like])
+		}
+	}
+	for _, t := range all {
+		if t.others == 0 {
+			p.line("  not checked  %s (%s)", t.text, t.first)
+		} else {
+			p.line("  not checked  %s (%s, and the like of %d others)", t.text, t.first, t.others)
+		}
+	}
+}
+
+// printer keeps the first error of many writes.
+type printer struct {
+	w   io.Writer
+	err error
+}
+
+func (p *printer) line(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.w, format+"\n", args...)
+	}
+}
