@@ -305,54 +305,6 @@ func (a *Agent) plan(ctx context.Context) error {
 	return nil
 }
 
-// instruments asks the venue for tick and lot sizes. Without an answer the scales
-// start at nothing and grow with the messages.
-func (a *Agent) instruments(ctx context.Context, venue venues.Venue, vc config.Venue, rest session.Rest, budgets *session.Budgets) []event.Instrument {
-	rules := venue.Rules()
-	ctx, cancel := a.machine.Sched.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	known, unknown := map[string]event.Instrument{}, map[string]bool{}
-	for _, symbols := range venues.Groups(venue, vc.Symbols) {
-		request := venue.InstrumentsRequest(symbols)
-		budgets.Weight.TryTake(a.clock.NowNs(), request.Weight)
-		got, err := rest.Get(ctx, vc.RestURL+request.Path)
-		budgets.Answered(a.clock.NowNs(), got)
-		if err == nil && got.Status != 200 {
-			err = fmt.Errorf("status %d: %.200s", got.Status, got.Body)
-		}
-		if err == nil {
-			var insts []event.Instrument
-			var told int
-			insts, told, err = venue.Instruments(got.Body, symbols)
-			for _, inst := range insts {
-				known[inst.Symbol] = inst
-			}
-			budgets.Weight.SetLimit(told)
-		}
-		if err != nil {
-			a.log.Warn("no instrument metadata; scales come from the messages", "venue", rules.Name, "symbols", len(symbols), "err", err)
-			for _, s := range symbols {
-				unknown[s] = true
-			}
-		}
-	}
-	var insts []event.Instrument
-	for _, s := range vc.Symbols {
-		inst, ok := known[s]
-		if !ok {
-			inst = event.Instrument{Venue: rules.Name, Symbol: s, Market: rules.Market, Source: "messages"}
-			if !unknown[s] {
-				a.log.Warn("the venue does not list this symbol; it is subscribed all the same", "venue", rules.Name, "symbol", s)
-			}
-		}
-		if inst.Status != "" && inst.Status != rules.TradingStatus {
-			a.log.Warn("the symbol is not trading", "venue", rules.Name, "symbol", s, "status", inst.Status)
-		}
-		insts = append(insts, inst)
-	}
-	return insts
-}
-
 func hostOf(base string) string {
 	u, err := url.Parse(base)
 	if err != nil {
@@ -439,6 +391,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		})
 	}
 	delivering.Wait()
+	a.logSummary()
 	var left *deliver.LeftBehindError
 	if errors.As(undelivered, &left) {
 		a.log.Warn(left.Error()) // QuestDB was away: no failure of ours, and no loss

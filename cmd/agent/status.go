@@ -237,6 +237,35 @@ func (a *Agent) Status() Status {
 	return st
 }
 
+// logSummary is the last word of a run: what it has recorded, and what of it QuestDB
+// does not have.
+func (a *Agent) logSummary() {
+	st := a.Status()
+	gaps := uint64(0)
+	for _, s := range st.Symbols {
+		gaps += s.Gaps
+	}
+	about := []any{
+		"after", time.Duration(st.NowNs - st.StartedNs).Round(time.Second), "frames", st.Frames["received"], "lost", st.Frames["lost"],
+		"gaps", gaps, "journal", fmt.Sprintf("%d inputs, %d bytes", st.Journal.Records, st.Journal.Bytes),
+	}
+	if a.deliverer == nil {
+		a.log.Info("stopped; questdb is off: `deeptape replay` delivers what the journal has", about...)
+		return
+	}
+	rows := map[string]uint64{}
+	for table, r := range st.Rows {
+		if r.Acked > 0 {
+			rows[table] = r.Acked
+		}
+	}
+	text := "stopped; nothing is left to deliver"
+	if st.LagInputs > 0 {
+		text = "stopped; the journal has what QuestDB does not have yet"
+	}
+	a.log.Info(text, append(about, "inputs_left", st.LagInputs, "rows_acknowledged", rows)...)
+}
+
 // liveLag is how many inputs of this run are not in QuestDB.
 func (a *Agent) liveLag() (inputs uint64) {
 	for _, l := range a.lanes {

@@ -78,16 +78,22 @@ func spellings(s string) []string {
 
 // nearest returns `; did you mean "x"?` if a name is close enough.
 func nearest(s string, names []string) string {
+	if at := Nearest(s, names); at != "" {
+		return fmt.Sprintf("; did you mean %q?", at)
+	}
+	return ""
+}
+
+// Nearest returns the name that is most like s in any case, or "" if none is close
+// enough.
+func Nearest(s string, names []string) string {
 	best, at := 1+len(s)/2, ""
 	for _, n := range names {
-		if d := distance(strings.ToLower(s), n); d < best {
+		if d := distance(strings.ToLower(s), strings.ToLower(n)); d < best {
 			best, at = d, n
 		}
 	}
-	if at == "" {
-		return ""
-	}
-	return fmt.Sprintf("; did you mean %q?", at)
+	return at
 }
 
 // distance counts the single-letter edits between two words (Levenshtein).
