@@ -21,6 +21,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -232,6 +233,18 @@ type SQLError struct {
 
 func (e *SQLError) Error() string {
 	return fmt.Sprintf("cannot run SQL %q: %s (at position %d)", clip(e.SQL), e.Message, e.Position)
+}
+
+// Passing says of an error whether the same statement may well succeed a moment later:
+// the server ran out of its time, or the connection broke. Where nobody listens at all
+// it is not.
+func Passing(err error) bool {
+	var refused *SQLError
+	if errors.As(err, &refused) {
+		// What a busy server says of its own limits, and of workers that gave up.
+		return strings.Contains(refused.Message, "timeout, query aborted")
+	}
+	return errors.Is(err, ErrUnreachable) && !errors.Is(err, syscall.ECONNREFUSED)
 }
 
 func statusError(resp *http.Response, path string) error {

@@ -313,3 +313,23 @@ func TestLive(t *testing.T) {
 		t.Errorf("empty export: %v", err)
 	}
 }
+
+func TestPassing(t *testing.T) {
+	timeout := answer(http.StatusBadRequest, `{"error":"timeout, query aborted","position":0}`)
+	wrong := answer(http.StatusBadRequest, `{"error":"table does not exist","position":0}`)
+	ctx := context.Background()
+	if err := fake(t, timeout).Exec(ctx, "SELECT 1"); !Passing(err) {
+		t.Errorf("a timeout does not pass: %v", err)
+	}
+	if err := fake(t, wrong).Exec(ctx, "SELECT 1"); Passing(err) {
+		t.Errorf("a refusal passes: %v", err)
+	}
+	if err := fake(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }).Exec(ctx, "SELECT 1"); !Passing(err) {
+		t.Errorf("a broken connection does not pass: %v", err)
+	}
+	nobody := Open(Conf{Addr: "127.0.0.1:1"})
+	defer nobody.Close()
+	if err := nobody.Exec(ctx, "SELECT 1"); Passing(err) || !errors.Is(err, ErrUnreachable) {
+		t.Errorf("that nobody listens passes: %v", err)
+	}
+}

@@ -20,7 +20,7 @@ func TestCoverage(t *testing.T) {
 	p.coverage[2].end = t0 + 100e9 - 1
 	p.coverage[1].detail = "audit at id 7: 99.50 % of 200 levels equal"
 	p.store(t, addr)
-	if err := waitApplied(ctx, db, &bytes.Buffer{}); err != nil {
+	if err := waitApplied(ctx, newExporter(db), &bytes.Buffer{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {

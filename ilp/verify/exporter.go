@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -38,6 +39,37 @@ func (e *exporter) export(ctx context.Context, sql string, fn func(row [][]byte)
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// query is qdb.DB.Query of what only reads, asked again as again does.
+func (e *exporter) query(ctx context.Context, sql string) (r *qdb.Result, err error) {
+	err = again(ctx, func() error {
+		r, err = e.db.Query(ctx, sql)
+		return err
+	})
+	return r, err
+}
+
+// againPause is the time before something is asked again, twice that before the last time.
+var againPause = time.Second
+
+// again does what only reads, and begins anew each time that it is called, up to three
+// times: that a busy server has no answer now says nothing about the record.
+func again(ctx context.Context, read func() error) error {
+	for try := 1; ; try++ {
+		err := read()
+		if err == nil || !qdb.Passing(err) {
+			return err
+		}
+		if try == 3 {
+			return fmt.Errorf("the check could not be completed, which says nothing against the record; it may be run again: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Duration(try) * againPause):
 		}
 	}
 }

@@ -68,9 +68,8 @@ func parseInterval(f [][]byte) (k key, stream event.Stream, iv interval, err err
 // before its beginning: a book may have to be rebuilt from there. newest is the
 // last instant that any of them speaks of.
 func loadCoverage(ctx context.Context, db *exporter, opt *Options) (all map[key]*covers, newest int64, err error) {
-	all = map[key]*covers{}
 	sql := fmt.Sprintf("SELECT %s FROM %s WHERE ts <= %s ORDER BY ts", coverageColumns, tableCoverage, qdb.FormatTime(opt.until()))
-	err = db.export(ctx, sql, func(row [][]byte) error {
+	take := func(row [][]byte) error {
 		k, stream, iv, err := parseInterval(row)
 		if err != nil {
 			return err
@@ -87,6 +86,10 @@ func loadCoverage(ctx context.Context, db *exporter, opt *Options) (all map[key]
 			c.streams[stream] = append(c.streams[stream], iv)
 		}
 		return nil
+	}
+	err = again(ctx, func() error {
+		all, newest = map[key]*covers{}, 0
+		return db.export(ctx, sql, take)
 	})
 	if err != nil {
 		return nil, 0, fmt.Errorf("cannot read the intervals of coverage: %w", err)
@@ -122,7 +125,7 @@ func bookFrom(ctx context.Context, db *exporter, k key, ivs []interval, from int
 	if from == 0 || start == from {
 		return from, nil
 	}
-	r, err := db.db.Query(ctx, fmt.Sprintf("SELECT max(ts)::long t FROM %s WHERE venue = %s AND symbol = %s AND ts BETWEEN %s AND %s AND (flags & 17) = 17",
+	r, err := db.query(ctx, fmt.Sprintf("SELECT max(ts)::long t FROM %s WHERE venue = %s AND symbol = %s AND ts BETWEEN %s AND %s AND (flags & 17) = 17",
 		tableBook, qdb.Quote(k.venue), qdb.Quote(k.symbol), qdb.FormatTime(start), qdb.FormatTime(from)))
 	if err != nil {
 		return 0, err

@@ -84,10 +84,10 @@ func (p *pager[T]) pop() { p.at++; p.read++ }
 
 // fetch reads a page into the memory of buf.
 func (p *pager[T]) fetch(from int64, buf []T) {
-	f := fetched[T]{rows: buf[:0]}
+	f := fetched[T]{}
 	sql := fmt.Sprintf("SELECT %s FROM %s WHERE %s AND ts BETWEEN %s AND %s ORDER BY ts LIMIT %d",
 		p.shape.columns, p.shape.table, p.where, qdb.FormatTime(from), qdb.FormatTime(p.until), p.limit)
-	f.err = p.db.export(p.ctx, sql, func(row [][]byte) error {
+	take := func(row [][]byte) error {
 		if n := len(f.rows); n < cap(f.rows) {
 			f.rows = f.rows[:n+1] // keeps the memory of the row that was there
 		} else {
@@ -95,6 +95,10 @@ func (p *pager[T]) fetch(from int64, buf []T) {
 			f.rows = append(f.rows, zero)
 		}
 		return p.shape.parse(row, &f.rows[len(f.rows)-1])
+	}
+	f.err = again(p.ctx, func() error {
+		f.rows = buf[:0]
+		return p.db.export(p.ctx, sql, take)
 	})
 	if f.err != nil {
 		f.err = fmt.Errorf("cannot read %q where %s: %w", p.shape.table, p.where, f.err)

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"deeptape/hotpath/event"
 	"deeptape/ilp/qdb"
@@ -197,7 +198,7 @@ func TestWaitApplied(t *testing.T) {
 "dataset":[["somebody_else",true,1,2,"x"],["trades",%v,%d,7,"no space left"]],"count":2}`, suspended, writer)
 	}
 	db := fake(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, answer(true, 5)) })
-	err := waitApplied(context.Background(), db, io.Discard)
+	err := waitApplied(context.Background(), newExporter(db), io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "ALTER TABLE trades RESUME WAL") || !strings.Contains(err.Error(), "no space left") {
 		t.Errorf("suspended: %v", err)
 	}
@@ -206,7 +207,7 @@ func TestWaitApplied(t *testing.T) {
 		asked++
 		io.WriteString(w, answer(false, 3+asked))
 	})
-	if err := waitApplied(context.Background(), db, io.Discard); err != nil || asked != 4 {
+	if err := waitApplied(context.Background(), newExporter(db), io.Discard); err != nil || asked != 4 {
 		t.Errorf("asked %d times: %v", asked, err)
 	}
 }
@@ -231,6 +232,49 @@ func TestExporterWaits(t *testing.T) {
 	})
 	if err != nil || rows != 1 || asked != 3 {
 		t.Errorf("%d rows after %d requests: %v", rows, asked, err)
+	}
+}
+
+// What a busy server has no answer to is asked again, from its beginning; in the end
+// the error says that nothing is said about the record. A refusal is not asked again.
+func TestAgain(t *testing.T) {
+	defer func(was time.Duration) { againPause = was }(againPause)
+	againPause = time.Millisecond
+	for _, c := range []struct {
+		name, broken string
+		bad, asked   int
+		words        string // of the error
+	}{
+		{"once", `{"error":"timeout, query aborted","position":0}`, 1, 2, ""},
+		{"twice", `{"error":"timeout, query aborted [fd=7]","position":0}`, 2, 3, ""},
+		{"broken in the middle", "", 2, 3, ""},
+		{"always", `{"error":"timeout, query aborted","position":0}`, 9, 3, "could not be completed"},
+		{"refused", `{"error":"table does not exist","position":0}`, 9, 1, "does not exist"},
+	} {
+		asked := 0
+		db := fake(t, func(w http.ResponseWriter, r *http.Request) {
+			switch asked++; {
+			case asked > c.bad:
+				io.WriteString(w, "\"t\",\"te\",\"venue\",\"symbol\",\"stream\",\"state\",\"proof\",\"cause\",\"seq_first\",\"seq_last\",\"messages\",\"detail\"\r\n"+
+					"1,2,\"v\",\"s\",\"book\",\"gap\",\"none\",\"start\",,,0,\r\n")
+			case c.broken == "":
+				w.Header().Set("Content-Length", "1000")
+				io.WriteString(w, "\"t\",\"te\",\"venue\",\"symbol\",\"stream\",\"state\",\"proof\",\"cause\",\"seq_first\",\"seq_last\",\"messages\",\"detail\"\r\n"+
+					"1,2,\"v\",\"s\",\"book\",\"gap\",\"none\",\"start\",,,0,\r\n")
+			default:
+				w.WriteHeader(http.StatusBadRequest)
+				io.WriteString(w, c.broken)
+			}
+		})
+		e := newExporter(db)
+		defer e.close()
+		all, _, err := loadCoverage(context.Background(), e, &Options{})
+		if asked != c.asked || (err == nil) != (c.words == "") || err != nil && !strings.Contains(err.Error(), c.words) {
+			t.Errorf("%s: asked %d times, %v", c.name, asked, err)
+		}
+		if err == nil && len(all[key{"v", "s"}].streams[0]) != 1 {
+			t.Errorf("%s: %+v", c.name, all)
+		}
 	}
 }
 

@@ -129,10 +129,10 @@ func start(ctx context.Context, db *exporter, opt *Options, progress io.Writer) 
 	if opt.To != 0 && opt.To < opt.From {
 		return nil, fmt.Errorf("cannot verify a time that ends at %s, before it begins at %s", stamp(opt.To), stamp(opt.From))
 	}
-	if err := schema.CheckTables(ctx, db.db); err != nil {
+	if err := again(ctx, func() error { return schema.CheckTables(ctx, db.db) }); err != nil {
 		return nil, err
 	}
-	if err := waitApplied(ctx, db.db, progress); err != nil {
+	if err := waitApplied(ctx, db, progress); err != nil {
 		return nil, err
 	}
 	covered, newest, err := loadCoverage(ctx, db, opt)
@@ -149,7 +149,7 @@ func start(ctx context.Context, db *exporter, opt *Options, progress io.Writer) 
 		return nil, ctx.Err()
 	case <-time.After(1500 * time.Millisecond):
 	}
-	return covered, waitApplied(ctx, db.db, progress)
+	return covered, waitApplied(ctx, db, progress)
 }
 
 // instruments lists those of which a table of the record has a row, or coverage an
@@ -163,9 +163,12 @@ func instruments(ctx context.Context, db *exporter, opt *Options, covered map[ke
 		}
 	}
 	list := func(into map[key]bool, table, where string) error {
-		err := db.export(ctx, fmt.Sprintf("SELECT venue, symbol, count() FROM %s%s GROUP BY venue, symbol", table, where), func(row [][]byte) error {
-			into[key{string(row[0]), string(row[1])}] = true
-			return nil
+		sql := fmt.Sprintf("SELECT venue, symbol, count() FROM %s%s GROUP BY venue, symbol", table, where)
+		err := again(ctx, func() error {
+			return db.export(ctx, sql, func(row [][]byte) error {
+				into[key{string(row[0]), string(row[1])}] = true
+				return nil
+			})
 		})
 		if err != nil {
 			return fmt.Errorf("cannot list the symbols of %q: %w", table, err)

@@ -6,8 +6,6 @@ import (
 	"io"
 	"slices"
 	"time"
-
-	"deeptape/ilp/qdb"
 )
 
 // waitAppliedMax bounds the wait for QuestDB to make visible what it has
@@ -18,11 +16,11 @@ var checkedTables = []string{tableBook, tableTop, tableQuotes, tableTrades, tabl
 
 // waitApplied waits until everything that was in the WAL at the call is visible.
 // A suspended table never gets there, and answers queries as if nothing were wrong.
-func waitApplied(ctx context.Context, db *qdb.DB, progress io.Writer) error {
+func waitApplied(ctx context.Context, db *exporter, progress io.Writer) error {
 	goal := map[string]int64{}
 	deadline := time.Now().Add(waitAppliedMax)
 	for round := 0; ; round++ {
-		r, err := db.Query(ctx, "SELECT name, suspended, writerTxn, sequencerTxn, errorMessage FROM wal_tables()")
+		r, err := db.query(ctx, "SELECT name, suspended, writerTxn, sequencerTxn, errorMessage FROM wal_tables()")
 		if err != nil {
 			return fmt.Errorf("cannot ask for the state of the tables: %w", err)
 		}
