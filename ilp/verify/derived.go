@@ -279,3 +279,21 @@ func showTrade(r *tradeRow) string {
 	}
 	return fmt.Sprintf("trade %q, %s %s size %s", r.id, r.side, decimal(r.px, r.pxScale), decimal(r.qty, r.qtyScale))
 }
+
+// rows is how many the journal makes in the time asked for.
+func (s *journalSymbol) rows() int {
+	return s.book.derived + s.top.derived + s.depth.derived + s.quotes.derived + s.trades.derived
+}
+
+// made is how many rows and intervals the journal makes in the time asked for.
+func (s *journalSymbol) made() int {
+	n := s.rows()
+	for _, intervals := range s.expect {
+		for _, e := range intervals {
+			if a, b := e.cut(s.opt.From, s.opt.until()); a <= b {
+				n++
+			}
+		}
+	}
+	return n
+}

@@ -112,11 +112,13 @@ func compareGroup(ctx context.Context, db *exporter, opt *Options, group []key, 
 		return nil, nil, fmt.Errorf("cannot derive the rows of the journal again: %w", err)
 	}
 	for _, s := range symbols {
+		last := s.last
 		// Feeds share a journal, but not the instant at which each was last heard.
 		s.last = max(s.last, end-feedSkewNs)
 		if err := s.finish(); err != nil {
 			return nil, nil, fmt.Errorf("cannot compare %s %s: %w", s.k.venue, s.k.symbol, err)
 		}
+		s.noKeyframe(last)
 	}
 	return symbols, asked, nil
 }
@@ -147,6 +149,8 @@ type journalSymbol struct {
 
 	lost []*lost // times whose inputs the journal has lost
 	recv int64   // stamp of the record that is compared
+
+	keyframe int64 // stamp of the last keyframe that made rows
 
 	covered covers
 	expect  [event.NumStreams]map[int64]*expectedInterval
@@ -207,6 +211,9 @@ func (s *journalSymbol) take(h *event.Head, rec []byte) error {
 		last := h.Ts
 		if h.Kind == event.RowBook {
 			last += int64(max(1, event.Levels(rec))) - 1
+			if h.Flags&event.FlagKeyframe != 0 {
+				s.keyframe = h.TsRecv
+			}
 		}
 		s.learn(h.TsRecv, last)
 	}
@@ -287,24 +294,6 @@ func (s *journalSymbol) finish() error {
 	}
 	s.rep.notChecked("the tables instruments and capture_stats, and the column agent of coverage, against the journal")
 	return nil
-}
-
-// rows is how many the journal makes in the time asked for.
-func (s *journalSymbol) rows() int {
-	return s.book.derived + s.top.derived + s.depth.derived + s.quotes.derived + s.trades.derived
-}
-
-// made is how many rows and intervals the journal makes in the time asked for.
-func (s *journalSymbol) made() int {
-	n := s.rows()
-	for _, intervals := range s.expect {
-		for _, e := range intervals {
-			if a, b := e.cut(s.opt.From, s.opt.until()); a <= b {
-				n++
-			}
-		}
-	}
-	return n
 }
 
 func (s *journalSymbol) finishCoverage(stream event.Stream) {

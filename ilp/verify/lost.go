@@ -29,12 +29,19 @@ type Unproven struct {
 	From, To             int64 // of the Lost, ns
 	Rows                 int   // of coverage: intervals that reach into it
 	Damaged              bool
+	// Last: behind the damage the journal has nothing from which rows could be derived
+	// again, so that To is its end. Only a comparison with the journal knows.
+	Last bool
 }
 
 func (u *Unproven) String() string {
 	what := "rows"
 	if u.Table == tableCoverage {
 		what = "intervals, as far as they are"
+	}
+	if u.Last {
+		return fmt.Sprintf("%s %s %s: %d %s within a lost part of the journal, between %s and its end at %s: no keyframe follows the damage, so nothing after it can be derived",
+			u.Table, u.Venue, u.Symbol, u.Rows, what, stamp(u.From), stamp(u.To))
 	}
 	if u.Damaged {
 		return fmt.Sprintf("%s %s %s: %d %s within a lost part of the journal, between %s and %s", u.Table, u.Venue, u.Symbol, u.Rows, what, stamp(u.From), stamp(u.To))
@@ -53,7 +60,8 @@ func (u *Unproven) MarshalJSON() ([]byte, error) {
 		To      string `json:"to"`
 		Rows    int    `json:"rows"`
 		Damaged bool   `json:"damaged"`
-	}{u.Venue, u.Symbol, u.Table, stamp(u.From), stamp(u.To), u.Rows, u.Damaged})
+		Last    bool   `json:"no_keyframe_follows"`
+	}{u.Venue, u.Symbol, u.Table, stamp(u.From), stamp(u.To), u.Rows, u.Damaged, u.Last})
 }
 
 // lostOf are the lost times of one instrument, with what is learnt of each.
@@ -95,7 +103,7 @@ func (r *SymbolReport) unproven(table string, l *lost) {
 			return
 		}
 	}
-	r.Unproven = append(r.Unproven, &Unproven{r.Venue, r.Symbol, table, l.From, l.To, 1, l.Damaged})
+	r.Unproven = append(r.Unproven, &Unproven{r.Venue, r.Symbol, table, l.From, l.To, 1, l.Damaged, false})
 }
 
 // mergeUnproven prefers the count of other, which has met each row once.
@@ -110,6 +118,21 @@ next:
 		}
 		r.Unproven = append(r.Unproven, o)
 	}
+	// A table of which the journal has not met a row is of the same loss.
+	for _, o := range other {
+		for _, u := range r.Unproven {
+			u.Last = u.Last || o.Last && u.From == o.From
+		}
+	}
+}
+
+// noKeyframe marks what is behind damage that no keyframe and no run follows: a loss
+// ends at the first of them, or else at the journal's last input, and only behind the
+// former is there anything that was made of a later one.
+func (s *journalSymbol) noKeyframe(last int64) {
+	for _, u := range s.rep.Unproven {
+		u.Last = u.Damaged && last <= u.To && s.keyframe < u.To
+	}
 }
 
 // UnprovenRows counts the rows of lost times, without intervals.
@@ -123,6 +146,18 @@ func (r *Report) UnprovenRows() int {
 		}
 	}
 	return n
+}
+
+// noKeyframe says whether damage that no keyframe follows is why some rows are unproven.
+func (r *Report) noKeyframe() bool {
+	for _, s := range r.Symbols {
+		for _, u := range s.Unproven {
+			if u.Last {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // learn notes the last row before each loss: rows of inputs that are left.

@@ -290,3 +290,57 @@ func TestLostInTheMiddle(t *testing.T) {
 		}
 	}
 }
+
+// Damage that no keyframe follows takes all behind it: that is said, and of no other damage.
+func TestLostToTheEnd(t *testing.T) {
+	ctx, db, addr, prefix := open(t)
+	j := &journal{records: map[string][][]byte{}}
+	opt := only(prefix)
+	for _, name := range []string{"tail", "healed"} {
+		p := emptyTape(prefix+name, 10)
+		p.tick()
+		p.snapshot(14)
+		p.stretch(60)
+		from := p.now
+		p.stretch(30)
+		to := p.now
+		if name == "healed" {
+			p.tick()
+			to = p.now
+			p.keyframe(p.scale)
+			p.stretch(5)
+		}
+		var h event.Head
+		j.names = append(j.names, p.symbol)
+		j.records[p.symbol] = slices.DeleteFunc(p.records(), func(rec []byte) bool {
+			h.Get(rec)
+			// What is left behind the loss still speaks of coverage.
+			return h.TsRecv > from && h.TsRecv <= to && h.Kind != event.RowCoverage && h.Flags&event.FlagKeyframe == 0
+		})
+		opt.Lost = append(opt.Lost, Lost{"binance", p.symbol, from, to, true})
+		p.store(t, addr)
+	}
+	r, err := Database(ctx, db, opt, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	against, err := Journal(ctx, db, opt, j.derive, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Merge(against)
+	for _, s := range r.Symbols {
+		for _, u := range s.Unproven {
+			if tail := strings.HasSuffix(s.Symbol, "tail"); u.Last != tail || strings.Contains(u.String(), "no keyframe follows the damage, so nothing after it can be derived") != tail {
+				t.Errorf("%s", u)
+			}
+		}
+		if len(s.Unproven) == 0 {
+			t.Errorf("%s: nothing is unproven", s.Symbol)
+		}
+	}
+	var text bytes.Buffer
+	if err := r.WriteText(&text); err != nil || !strings.Contains(text.String(), "; no keyframe follows the damage") {
+		t.Errorf("%v, text:\n%s", err, &text)
+	}
+}

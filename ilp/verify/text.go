@@ -38,7 +38,11 @@ func (r *Report) WriteText(w io.Writer) error {
 		p.line("%s %s: not recorded in this window", i.Venue, i.Symbol)
 	}
 	if n := r.UnprovenRows(); n > 0 {
-		p.line("unproven: %d rows of times whose part of the journal is lost", n)
+		why := ""
+		if r.noKeyframe() {
+			why = "; no keyframe follows the damage at its end, so nothing after that can be derived"
+		}
+		p.line("unproven: %d rows of times whose part of the journal is lost%s", n, why)
 	}
 	switch n := r.Found(); {
 	case n > 0:
