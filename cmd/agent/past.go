@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -56,7 +57,7 @@ func (p *past) behind() (after map[uint16]uint64, inputs uint64) {
 // acknowledged positions are a hint from a file: starting earlier than they say is
 // harmless.
 func readPast(fsys journal.FS, dir, name string, rec journal.Recovery, anchors *anchors) (*past, error) {
-	p := &past{pos: map[uint16]uint64{}, acked: map[uint16]uint64{}, resume: map[instrumentKey]feed.Resume{}, agents: map[string]bool{}}
+	p := &past{pos: map[uint16]uint64{}, resume: map[instrumentKey]feed.Resume{}, agents: map[string]bool{}}
 	gone, err := noteAgent(fsys, dir, name)
 	if err != nil {
 		return nil, err
@@ -70,17 +71,7 @@ func readPast(fsys journal.FS, dir, name string, rec journal.Recovery, anchors *
 	if len(p.pos) == 0 {
 		return p, nil
 	}
-	text, err := readFile(fsys, ackedName(dir))
-	if err == nil {
-		var acked map[string]uint64
-		if json.Unmarshal(text, &acked) == nil { // a torn hint is no hint
-			for f, pos := range acked {
-				if n, err := strconv.ParseUint(f, 10, 16); err == nil {
-					p.acked[uint16(n)] = pos
-				}
-			}
-		}
-	}
+	p.acked = readAcked(fsys, dir)
 	from, err := anchors.startOf(p.pos)
 	if err != nil {
 		return nil, fmt.Errorf("cannot find where the last run began in journal %q: %w", dir, err)
@@ -133,6 +124,39 @@ func noteAgent(fsys journal.FS, dir, name string) (gone []string, err error) {
 }
 
 func ackedName(dir string) string { return filepath.Join(dir, "acked.json") }
+
+// readAcked returns how far QuestDB was for each feed when that was last noted. It is
+// empty where the file is missing or torn: it is a hint.
+func readAcked(fsys journal.FS, dir string) map[uint16]uint64 {
+	acked := map[uint16]uint64{}
+	text, err := readFile(fsys, ackedName(dir))
+	var noted map[string]uint64
+	if err == nil && json.Unmarshal(text, &noted) == nil {
+		for f, pos := range noted {
+			if n, err := strconv.ParseUint(f, 10, 16); err == nil {
+				acked[uint16(n)] = pos
+			}
+		}
+	}
+	return acked
+}
+
+// EndsGone says which feeds' inputs QuestDB has the rows of and the journal, whose ends
+// are given, has not: a power loss took them, or a segment that is not there any more. No
+// check of the journal alone can see that.
+func EndsGone(dir string, ends []journal.FeedEnd) (gone []string) {
+	at := map[uint16]uint64{}
+	for _, e := range ends {
+		at[e.Feed] = e.Pos
+	}
+	acked := readAcked(journal.OS, dir)
+	for _, f := range slices.Sorted(maps.Keys(acked)) {
+		if acked[f] > at[f] {
+			gone = append(gone, fmt.Sprintf("the end of feed %d is gone: QuestDB has the rows of its inputs up to %d, the journal ends with %d", f, acked[f], at[f]))
+		}
+	}
+	return gone
+}
 
 // saveAcked notes how far QuestDB has acknowledged. A hint: never synced.
 func (a *Agent) saveAcked() error {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"deeptape/cmd/agent"
 	"deeptape/hotpath/journal"
 )
 
@@ -23,10 +24,17 @@ func (c *fsckCmd) Run() error {
 	if err != nil {
 		return err
 	}
+	gone := agent.EndsGone(c.Dir, rep.Ends)
+	for _, text := range gone {
+		fmt.Println(text)
+	}
 	if !rep.Clean() {
 		if !c.Repair {
 			fmt.Fprintln(os.Stderr, "run it with --repair to cut damaged records out")
 		}
+		return errFailed
+	}
+	if len(gone) > 0 {
 		return errFailed
 	}
 	return nil

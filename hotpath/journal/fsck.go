@@ -20,9 +20,10 @@ type Report struct {
 	Torn         int   // writes that were cut short: not damage, nothing confirmed was in them
 	TornBytes    int64
 
-	Missing     []Range // inputs that are not there, by the jumps of pos
-	Unexplained int     // of them with no damage or hole that would explain them
-	Disorder    int64   // records whose pos is not above the one before of their feed
+	Missing     []Range   // inputs that are not there, by the jumps of pos
+	Unexplained int       // of them with no damage or hole that would explain them
+	Ends        []FeedEnd // how far each feed goes
+	Disorder    int64     // records whose pos is not above the one before of their feed
 }
 
 // Clean says that nothing is wrong that this call has not mended. Holes and
@@ -87,6 +88,7 @@ func (c *fsck) run(repair bool) (err error) {
 	}
 	c.show(len(c.segs))
 	c.t.disorderInto(&c.r)
+	c.r.Ends = c.t.ends.sorted()
 	for _, m := range c.r.Missing {
 		c.print("missing: feed %d pos %d to %d, %d inputs, between %s and %s%s\n", m.Feed, m.First, m.Last,
 			m.Last-m.First+1, stamp(m.After), stamp(m.Till), map[bool]string{false: "; nothing explains it"}[m.Known])
