@@ -14,7 +14,8 @@ type verifyCmd struct {
 	dbFlags
 	Journal string `placeholder:"DIR" help:"Check against the journal in this directory too; without it: from the database alone, whatever the configuration says."`
 	windowFlags
-	JSON bool `name:"json" help:"Print the report as JSON."`
+	JSON    bool `name:"json" help:"Print the report as JSON."`
+	Verbose bool `short:"v" help:"Say of each symbol all that was checked."`
 }
 
 func (c *verifyCmd) Run(ctx context.Context, log *slog.Logger) error {
@@ -33,6 +34,7 @@ func (c *verifyCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	report.Verbose = c.Verbose
 	if c.JSON {
 		err = report.WriteJSON(os.Stdout)
 	} else {
