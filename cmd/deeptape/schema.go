@@ -22,7 +22,7 @@ func (c *schemaCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := schema.Check(ctx, db); err != nil {
+	if err := schema.CheckExact(ctx, db); err != nil {
 		return err
 	}
 	fmt.Println("the tables and views are as they must be")
