@@ -373,7 +373,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		})
 	}
 	recording.Wait()
-	a.log.Info("stopping: writing what is on its way")
+	a.log.Info("stopping: writing what is on its way", "within", stopWithin)
 	journalling.Wait()
 	err := errors.Join(errors.Join(errs...), journalErr)
 	if cause := context.Cause(feeds); err == nil && cause != nil && ctx.Err() == nil {

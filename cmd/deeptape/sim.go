@@ -22,7 +22,7 @@ type simCmd struct {
 	Speed   float64       `help:"How many times faster than the recording or the market; 0: as fast as can be taken." default:"1"`
 	Faults  string        `placeholder:"NAME@N[:[VENUE:]SYMBOL],…" help:"What goes wrong at the N-th book update of a symbol, or the N-th snapshot request or subscription; the names are above."`
 	Ghosts  bool          `help:"Binance's diffs do not tell what goes outside of the window of its last snapshots."`
-	Start   string        `placeholder:"TIME" help:"What the made markets' clock shows at its start, RFC 3339; default: now. The same seed and start make the same bytes."`
+	Start   string        `placeholder:"TIME" help:"What the made markets' clock shows at its start, RFC 3339; default: now. It stands still until somebody connects. The same seed and start make the same bytes."`
 	For     time.Duration `placeholder:"1m" help:"Let the made markets end after this much of their own time."`
 	Addr    string        `help:"Address to serve on." default:"127.0.0.1:0"`
 }
