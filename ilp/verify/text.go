@@ -58,10 +58,10 @@ func (r *Report) WriteText(w io.Writer) error {
 }
 
 // writeShort writes one line under the instrument's name.
-func (s *SymbolReport) writeShort(p *printer) {
-	p.line("%s %s", s.Venue, s.Symbol)
+func (r *SymbolReport) writeShort(p *printer) {
+	p.line("%s %s", r.Venue, r.Symbol)
 	var b strings.Builder
-	for i, t := range s.Streams {
+	for i, t := range r.Streams {
 		if i > 0 {
 			b.WriteString("; ")
 		}
@@ -70,21 +70,21 @@ func (s *SymbolReport) writeShort(p *printer) {
 			fmt.Fprintf(&b, ", %d gap", t.Gap.Intervals)
 		}
 	}
-	if len(s.Streams) > 0 {
-		fmt.Fprintf(&b, "; %d rows checked", s.Checked)
+	if len(r.Streams) > 0 {
+		fmt.Fprintf(&b, "; %d rows checked", r.Checked)
 	} else {
 		b.WriteString("compared with the journal only")
 	}
-	p.line("  %s; %d findings", &b, s.FoundTotal)
+	p.line("  %s; %d findings", &b, r.FoundTotal)
 }
 
-func (s *SymbolReport) writeLong(p *printer) {
-	p.line("%s %s", s.Venue, s.Symbol)
-	for _, t := range s.Streams {
+func (r *SymbolReport) writeLong(p *printer) {
+	p.line("%s %s", r.Venue, r.Symbol)
+	for _, t := range r.Streams {
 		p.line("  %-7s %8.4f %% of its time verified; intervals: %d verified, %d unverified, %d gap; %d messages in %d rows", t.Stream, t.Percent,
 			t.Verified.Intervals, t.Unverified.Intervals, t.Gap.Intervals, t.Verified.Messages+t.Unverified.Messages+t.Gap.Messages, t.Rows)
 	}
-	for _, t := range s.Streams {
+	for _, t := range r.Streams {
 		for i := range t.Missing {
 			p.line("  missing      %s: %s", t.Stream, &t.Missing[i])
 		}
@@ -92,13 +92,13 @@ func (s *SymbolReport) writeLong(p *printer) {
 			p.line("  missing      %s: %d more gaps", t.Stream, more)
 		}
 	}
-	if len(s.Streams) > 0 {
-		p.line("  checked      %d rows", s.Checked)
+	if len(r.Streams) > 0 {
+		p.line("  checked      %d rows", r.Checked)
 	}
-	for _, text := range s.Proven {
+	for _, text := range r.Proven {
 		p.line("  proved       %s", text)
 	}
-	for _, text := range s.NotChecked {
+	for _, text := range r.NotChecked {
 		p.line("  not checked  %s", text)
 	}
 }
