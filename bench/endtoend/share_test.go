@@ -11,7 +11,7 @@ import (
 // patience has ended. So they run side by side, as many as two cores carry, the longest
 // first. -parallel counts tests, whatever they do; here each says what it takes.
 const (
-	wholeMachine = 8
+	wholeMachine = 6
 	waits        = 1 // an agent, a venue and a QuestDB at a quiet market's pace
 	works        = 2 // at a fast one's
 	toils        = 3 // as fast as it goes
