@@ -50,15 +50,15 @@ type effect struct {
 }
 
 func effectOf(fault, venue string) effect {
-	of := func(causes ...string) effect { return effect{causes: causes, within: 3e9} }
-	wide := func(causes ...string) effect { return effect{causes: causes, wide: true, within: 3e9} }
+	of := func(causes ...string) effect { return effect{causes: causes, within: 6e9} }
+	wide := func(causes ...string) effect { return effect{causes: causes, wide: true, within: 6e9} }
 	switch fault {
 	case "disconnect", "disconnect-one", "oversized":
 		return wide("disconnect")
 	case "half-open", "slow-loris":
 		// Binance's books notice their silence before the connection is given up; then
 		// there is a snapshot, and nothing follows on it.
-		return effect{causes: []string{"disconnect", "silence"}, wide: true, within: 90e9}
+		return effect{causes: []string{"disconnect", "silence"}, wide: true, within: 120e9}
 	case "corrupt-checksum":
 		return of("checksum")
 	case "refuse-subscribe", "silent-subscribe":
