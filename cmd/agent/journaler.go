@@ -61,7 +61,7 @@ type waiting struct {
 // recording at its own pace compresses 2.7 times in groups of 5 ms, 3.3 in 20 ms,
 // 3.8 in 50 ms and 4.7 in 200 ms; rows wait up to 200 ms for their batch anyway.
 const (
-	groupBytes = 252 << 10 // a little less than a block, which no record is then divided from
+	groupBytes = 252 << 10 // a little less than a block: a group is one
 	groupNs    = int64(50 * time.Millisecond)
 )
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"deeptape/hotpath/event"
 	"deeptape/ilp/qdb"
@@ -25,7 +26,7 @@ type keeper struct {
 	insts    map[uint32]instrumentKey
 	holes    map[instrumentKey][]verify.Lost
 	ends     map[intervalKey]int64
-	left     uint64 // records that were not delivered for these reasons
+	left     uint64 // records of holes that were not delivered
 }
 
 type intervalKey struct {
@@ -57,10 +58,8 @@ func newKeeper(ctx context.Context, db *qdb.DB, lost []verify.Lost, from, to int
 
 // spare keeps a replay from the time of a hole.
 func (k *keeper) spare(key instrumentKey, l verify.Lost, log *slog.Logger) {
-	for _, has := range k.holes[key] {
-		if has == l {
-			return
-		}
+	if slices.Contains(k.holes[key], l) {
+		return
 	}
 	k.holes[key] = append(k.holes[key], l)
 	log.Warn("the journal has lost inputs; what the database has of that time stays as it is",

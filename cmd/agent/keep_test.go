@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -44,13 +43,7 @@ func journalOf(t *testing.T, inputs []event.Input) string {
 // than a database that was filled from the whole. Replaying it leaves every row and every
 // interval there as it is; into an empty database it goes with the gap that it has.
 func TestReplayOfLessChangesNothing(t *testing.T) {
-	captures := os.Getenv("DEEPTAPE_CAPTURES")
-	if captures == "" {
-		captures = filepath.Join("..", "..", "..", "shared", "captures")
-	}
-	if _, err := os.Stat(captures); err != nil {
-		t.Skipf("no recordings: %v; set DEEPTAPE_CAPTURES", err)
-	}
+	captures := capturesDir(t)
 	addr := dbtest.Start(t)
 	db := qdb.Open(qdb.Conf{Addr: addr})
 	defer db.Close()

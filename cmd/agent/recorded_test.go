@@ -103,6 +103,19 @@ func recordedInputs(t *testing.T, name, file string, depth, lines int) []event.I
 	return all
 }
 
+// capturesDir is where the recordings are; without them the test is skipped.
+func capturesDir(t *testing.T) string {
+	t.Helper()
+	captures := os.Getenv("DEEPTAPE_CAPTURES")
+	if captures == "" {
+		captures = filepath.Join("..", "..", "..", "shared", "captures")
+	}
+	if _, err := os.Stat(captures); err != nil {
+		t.Skipf("no recordings: %v; set DEEPTAPE_CAPTURES", err)
+	}
+	return captures
+}
+
 func plain(t *testing.T, name string) string {
 	t.Helper()
 	b, err := os.ReadFile(name)
@@ -122,13 +135,7 @@ func plain(t *testing.T, name string) string {
 // QuestDB, and verify proves it there: by the venue's own means as far as rows show
 // them, and against the inputs.
 func TestVerifyVenues(t *testing.T) {
-	captures := os.Getenv("DEEPTAPE_CAPTURES")
-	if captures == "" {
-		captures = filepath.Join("..", "..", "..", "shared", "captures")
-	}
-	if _, err := os.Stat(captures); err != nil {
-		t.Skipf("no recordings: %v; set DEEPTAPE_CAPTURES", err)
-	}
+	captures := capturesDir(t)
 	conf := qdb.Conf{Addr: dbtest.Start(t)}
 	db := qdb.Open(conf)
 	defer db.Close()
