@@ -184,6 +184,7 @@ func (c *conn) writeFrame(w *bufio.Writer, f Frame) error {
 		return writeFragments(w, f)
 	case Raw:
 		_, err := w.Write(f.Payload)
+		keepRaw(f.Payload)
 		return err
 	case Trickle:
 		return c.trickle(w, header, f.Payload)

@@ -26,7 +26,26 @@ type loadSource struct {
 }
 
 // unpacedMessages go out in one step where there is no pace.
-const unpacedMessages = 128
+const unpacedMessages = 512
+
+// rawFrames are payloads of Raw that have been written.
+var rawFrames = make(chan []byte, 64)
+
+func newRaw() []byte {
+	select {
+	case b := <-rawFrames:
+		return b[:0]
+	default:
+		return make([]byte, 0, 1<<17)
+	}
+}
+
+func keepRaw(b []byte) {
+	select {
+	case rawFrames <- b:
+	default:
+	}
+}
 
 // loadSymbol holds the texts of a symbol's messages.
 type loadSymbol struct {
@@ -156,9 +175,8 @@ func (l *loadSource) send(ev *event) {
 		}
 	}
 	for _, sub := range l.touched {
-		n := len(sub.batch)
 		sub.send(Frame{Do: Raw, Payload: sub.batch})
-		sub.batch = make([]byte, 0, n+n/4)
+		sub.batch = newRaw()
 	}
 	l.touched = l.touched[:0]
 }

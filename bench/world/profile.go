@@ -195,6 +195,7 @@ type Schedule struct {
 	warmMs  int64 // the pause begins
 	queue   []Sending
 	symbols []scheduled
+	dueAt   [100][]int // symbols by phase
 }
 
 // scheduled is how far a symbol has come.
@@ -213,6 +214,8 @@ func NewSchedule(l *Load, startNs, warmNs, forNs int64) *Schedule {
 	s.ms, s.warmMs = (startNs-warmNs)/1e9*1e3-1, (startNs-PauseNs)/1e6
 	for i := range l.Symbols {
 		s.symbols = append(s.symbols, scheduled{lastID: l.Symbols[i].Book.LastID, tradeID: 1_000_000_000})
+		phase := l.Symbols[i].phaseMs
+		s.dueAt[phase] = append(s.dueAt[phase], i)
 	}
 	return s
 }
@@ -233,12 +236,10 @@ func (s *Schedule) Next() []Sending {
 }
 
 func (s *Schedule) fill() {
-	for i := range s.symbols {
-		if int(s.ms%100) == s.Load.Symbols[i].phaseMs {
-			at := &s.symbols[i]
-			s.diff(i, at.diffs%diffTemplates)
-			at.diffs++
-		}
+	for _, i := range s.dueAt[s.ms%100] {
+		at := &s.symbols[i]
+		s.diff(i, at.diffs%diffTemplates)
+		at.diffs++
 	}
 	if s.Load.Profile.Bursts == 0 || s.ms*1e6 < s.StartNs || s.ms%1000 >= 100 {
 		return
