@@ -20,6 +20,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -103,9 +104,8 @@ func appendEscaped(dst []byte, s string) []byte {
 	return dst
 }
 
-// maxMiddle is the length of the longest middle: two scales of two digits, two
-// 20-character numbers, and the words around them.
-const maxMiddle = len(",px_scale=i,qty_scale=i,ts_event=n,seq=i,flags=") + 2 + 2 + 20 + 20
+// iQty is "i,qty=" in one store, with two bytes to be overwritten.
+const iQty = 'i' | ','<<8 | 'q'<<16 | 't'<<24 | 'y'<<32 | '='<<40
 
 // AppendBook writes the rows of a RowBook to dst, and returns how many there are:
 // one per level, or one row without side, px and qty if it has no levels. Row i
@@ -115,54 +115,41 @@ func AppendBook(dst []byte, inst *Inst, rec []byte) ([]byte, int) {
 	rec = rec[:h.Get(rec)]
 	mustBe(h.Kind, event.RowBook)
 
-	// All rows of a message are equal from after qty up to the flags.
-	var middleArray [maxMiddle]byte
-	middle := appendScales(middleArray[:0], &h)
-	if h.TsEvent != event.Null {
-		middle = append(middle, ",ts_event="...)
-		middle = strconv.AppendInt(middle, h.TsEvent, 10)
-		middle = append(middle, 'n')
-	}
-	if h.Seq != event.Null {
-		middle = append(middle, ",seq="...)
-		middle = strconv.AppendInt(middle, h.Seq, 10)
-		middle = append(middle, 'i')
-	}
-	beforePrev := len(middle)
-	middle = append(middle, ",flags="...)
-
 	n := event.Levels(rec)
+	cols, ts := newColumns(&h), newClock(h.Ts)
 	if n == 0 {
 		dst = append(dst, inst.book[event.NoSide]...)
-		dst = append(dst, middle[1:beforePrev]...) // without its comma: it is the first column
+		dst = append(dst, cols.buf[1:cols.prev]...) // without its comma: it is the first column
 		dst = appendPrev(dst, &h)
 		return appendEnd(dst, h.Flags|event.FlagFirst|event.FlagLast, h.Ts), 1
 	}
-	clock := newClock(h.Ts)
+	// Room for all rows at once: after this nobody asks whether there is any.
+	dst = slices.Grow(dst, n*(len(inst.book[event.Ask])+maxNumbers+cols.n+maxEnd)+maxPrev)
+	buf, at := dst[:cap(dst)], len(dst)
 	flags := h.Flags | event.FlagFirst
 	for i := range n {
 		level := event.GetLevel(rec, i)
-		dst = append(dst, inst.book[level.Side]...)
-		dst = strconv.AppendInt(dst, level.Px, 10)
-		dst = append(dst, "i,qty="...)
-		dst = strconv.AppendInt(dst, level.Qty, 10)
-		dst = append(dst, 'i')
-		if i < n-1 {
-			dst = append(dst, middle...)
-		} else {
-			dst = append(dst, middle[:beforePrev]...)
-			dst = appendPrev(dst, &h)
-			dst = append(dst, ",flags="...)
+		at += copy(buf[at:], inst.book[level.Side])
+		at = putInt(buf, at, level.Px)
+		binary.LittleEndian.PutUint64(buf[at:], iQty)
+		at += len("i,qty=")
+		at = putInt(buf, at, level.Qty)
+		buf[at] = 'i'
+		at++
+		last := i == n-1
+		if last {
 			flags |= event.FlagLast
 		}
-		dst = appendSmall(dst, flags|level.Flags)
-		dst = append(dst, 'i', ' ')
-		dst = append(dst, clock.digits[clock.from:]...)
-		dst = append(dst, '\n')
-		clock.tick()
+		at = cols.put(buf, at, &h, last)
+		at = putSmall(buf, at, flags|level.Flags)
+		buf[at], buf[at+1] = 'i', ' '
+		at = ts.put(buf, at+2)
+		buf[at] = '\n'
+		at++
+		ts.tick()
 		flags = h.Flags
 	}
-	return dst, n
+	return buf[:at], n
 }
 
 // AppendTop writes the row of a RowTop: the touch as plain columns, both sides as
@@ -221,7 +208,7 @@ func AppendTrade(dst []byte, inst *Inst, rec []byte) ([]byte, int) {
 	dst = append(dst, "i,qty="...)
 	dst = strconv.AppendInt(dst, level.Qty, 10)
 	dst = append(dst, 'i')
-	dst = appendScales(dst, &h)
+	dst = append(dst, scalesOf(&h)...)
 	if id := event.TradeID(rec, h.N); len(id) > 0 {
 		dst = append(dst, `,trade_id="`...)
 		dst = appendQuoted(dst, id)
@@ -260,18 +247,6 @@ func mustBe(kind, want event.RowKind) {
 	if kind != want {
 		panic("BUG: a row record in the encoder of another kind")
 	}
-}
-
-func appendScales(dst []byte, h *event.Head) []byte {
-	dst = append(dst, ",px_scale="...)
-	dst = appendScale(dst, h.PxScale)
-	dst = append(dst, "i,qty_scale="...)
-	dst = appendScale(dst, h.QtyScale)
-	return append(dst, 'i')
-}
-
-func appendScale(dst []byte, scale int8) []byte {
-	return strconv.AppendInt(dst, int64(scale), 10)
 }
 
 func appendPrev(dst []byte, h *event.Head) []byte {
@@ -388,41 +363,4 @@ func appendQuoted(dst, s []byte) []byte {
 		dst = append(dst, c)
 	}
 	return dst
-}
-
-// clock is a time as decimal digits that is made later by one nanosecond at a
-// time: cheaper than to write 19 digits anew for each level.
-type clock struct {
-	digits [20]byte
-	from   int
-}
-
-func newClock(ts int64) clock {
-	var c clock
-	if ts < 0 {
-		panic("BUG: a row before 1970")
-	}
-	c.from = len(c.digits)
-	for {
-		c.from--
-		c.digits[c.from] = '0' + byte(ts%10)
-		if ts /= 10; ts == 0 {
-			return c
-		}
-	}
-}
-
-func (c *clock) tick() {
-	for i := len(c.digits) - 1; ; i-- {
-		if i < c.from {
-			c.from = i
-			c.digits[i] = '1'
-			return
-		}
-		if c.digits[i] != '9' {
-			c.digits[i]++
-			return
-		}
-		c.digits[i] = '0'
-	}
 }
