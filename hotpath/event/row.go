@@ -249,6 +249,9 @@ type Instrument struct {
 // RecordPos is the input position in the head of the row record b.
 func RecordPos(b []byte) uint64 { return binary.LittleEndian.Uint64(b[48:]) }
 
+// RecordTsRecv is the receive time in the head of the row record b.
+func RecordTsRecv(b []byte) int64 { return int64(binary.LittleEndian.Uint64(b[56:])) }
+
 // SetRecordPos changes it: a replay has positions of its own.
 func SetRecordPos(b []byte, pos uint64) { binary.LittleEndian.PutUint64(b[48:], pos) }
 

@@ -191,6 +191,16 @@ func (l *Lane) Peek() []byte {
 	return b
 }
 
+// NextTsRecv is the receive time of the next row record in the ring, whether Peek shows
+// it yet or not; no later one was received before it. Deliverer only.
+func (l *Lane) NextTsRecv() (ns int64, ok bool) {
+	b := l.rows.Peek()
+	if b == nil {
+		return 0, false
+	}
+	return event.RecordTsRecv(b), true
+}
+
 // Release gives up the record that was peeked at. Deliverer only.
 func (l *Lane) Release() {
 	pos := event.RecordPos(l.rows.Peek())

@@ -31,7 +31,8 @@ type batch struct {
 	table   bulkTable
 	body    []byte
 	rows    int
-	firstNs int64 // when its first row was encoded
+	firstNs int64            // when its first row was encoded
+	endNs   [numGroups]int64 // the latest ts that it has
 
 	// Per lane: the lowest input position in it (0: none), rows, of them refused
 	// for good, and when its first row was known to be journalled.
@@ -55,7 +56,7 @@ func newBatch(lanes, rows int) *batch {
 }
 
 func (b *batch) reset(t bulkTable) {
-	b.table, b.body, b.rows, b.firstNs = t, b.body[:0], 0, 0
+	b.table, b.body, b.rows, b.firstNs, b.endNs = t, b.body[:0], 0, 0, [numGroups]int64{}
 	clear(b.low)
 	clear(b.rowsOf)
 	clear(b.refusedOf)
@@ -79,6 +80,10 @@ func (b *batch) add(lane int, pos uint64, rows int, now int64) {
 		b.lanesOf = append(b.lanesOf, laneRows{lane, rows})
 	}
 }
+
+// endsBefore says whether all rows that it has of a group come before what is received
+// at ns.
+func (b *batch) endsBefore(g group, ns int64) bool { return b.endNs[g] < ns }
 
 // laneOf says which lane the row at the 0-based place belongs to.
 func (b *batch) laneOf(row int) int {

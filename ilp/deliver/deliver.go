@@ -17,7 +17,8 @@
 // finished; coverage that tells of an instant is sent only when the rows up to it
 // are stored; the acknowledged position of a lane never passes stored, nor a row of
 // coverage or instruments that is not yet stored, unless a later state of the same
-// interval has taken its place.
+// interval has taken its place; a batch of live rows begins after the end of the one
+// before it in its table, unless a row came late by more than holdNs.
 package deliver
 
 import (
@@ -48,7 +49,7 @@ type Source interface {
 type Options struct {
 	DB         qdb.Conf
 	Agent      string // for coverage.agent
-	FlushRows  int    // a batch is sent at this size; default 20,000
+	FlushRows  int    // a batch is sent at this size, or up to twice that where rows overlap; default 20,000
 	FlushEvery time.Duration
 	Batches    int // that exist at all; they bound the memory
 	// Derive opens the journal for catch-up of one feed, at a place before the
@@ -82,6 +83,8 @@ type Deliverer struct {
 	sched task.Sched
 
 	building [numBulk]*batch
+	nextNs   [numGroups]int64 // nothing that was received before this is still to be taken
+	heldNs   int64            // when the next row is old enough to be taken; 0: none is too young
 	free     []*batch
 	posters  []*poster
 	work     task.Queue[*batch] // for the posters
@@ -122,6 +125,8 @@ type laneState struct {
 	source    Source // not nil: catching up
 	sourceDir directory
 	held      []byte // what it gave last and has not been taken; borrowed from it
+	next      []byte // the record to take next, as look found it; borrowed
+	derived   uint64 // at the start of a pass: inputs that were derived and written
 	skipTo    uint64 // records of inputs before this have been delivered
 	skip      int    // and so many of that input's
 }
@@ -274,26 +279,31 @@ func (d *Deliverer) parkFor() time.Duration {
 			wait = min(wait, max(time.Millisecond, time.Duration(b.firstNs-now)+d.opt.FlushEvery))
 		}
 	}
+	if d.heldNs != 0 {
+		wait = min(wait, max(time.Millisecond, time.Duration(d.heldNs-now)))
+	}
 	return wait
 }
 
 // step is one duty cycle.
 func (d *Deliverer) step() (worked bool, err error) {
+	now := d.clock() // once: read for every record it takes as long as a tenth of its rows
 	worked = d.collect()
-	for _, ls := range d.lanes {
-		did, err := d.take(ls)
+	for g := range numGroups {
+		did, err := d.take(g, now)
 		if err != nil {
 			return worked, err
 		}
 		worked = worked || did
 	}
-	now := d.clock()
 	for t, b := range d.building {
 		if b == nil {
 			d.building[t] = d.takeBatch(bulkTable(t))
 			continue
 		}
-		if b.rows > 0 && (b.rows >= d.opt.FlushRows || now-b.firstNs >= int64(d.opt.FlushEvery) || d.stopping.Load()) {
+		age := time.Duration(now - b.firstNs)
+		due := (b.rows >= d.opt.FlushRows || age >= d.opt.FlushEvery) && d.isWhole(b)
+		if b.rows > 0 && (due || age >= 2*d.opt.FlushEvery || d.stopping.Load()) {
 			d.dispatch(t)
 			worked = true
 		}
@@ -349,8 +359,10 @@ func (d *Deliverer) dispatch(t int) {
 	d.work.Put(b)
 }
 
-// roomForAny: a record may go to any table, so every table needs a batch.
-func (d *Deliverer) roomForAny() bool {
+// roomForAny: a record may go to any table, so every table needs a batch. A full one is
+// sent when the next record of a group, received at ns, comes after all of it, which at a
+// flood is so with each read of a socket.
+func (d *Deliverer) roomForAny(g group, ns int64) bool {
 	if d.slow.full() {
 		return false
 	}
@@ -359,7 +371,7 @@ func (d *Deliverer) roomForAny() bool {
 			if d.building[t] = d.takeBatch(bulkTable(t)); d.building[t] == nil {
 				return false
 			}
-		} else if b.rows >= d.opt.FlushRows {
+		} else if b.rows >= d.opt.FlushRows && (b.endsBefore(g, ns) || b.rows >= 2*d.opt.FlushRows) {
 			d.dispatch(t)
 			if d.building[t] == nil {
 				return false

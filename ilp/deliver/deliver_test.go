@@ -384,7 +384,7 @@ func TestBounded(t *testing.T) {
 		t.Error("no error, with the database away")
 	}
 	opt := r.d.opt
-	if n := r.d.Stats.InFlightRows.Load(); n > int64(opt.Batches*(opt.FlushRows+300)) {
+	if n := r.d.Stats.InFlightRows.Load(); n > int64(opt.Batches*(2*opt.FlushRows+300)) {
 		t.Errorf("%d rows in batches of which there are %d of %d rows", n, opt.Batches, opt.FlushRows)
 	}
 	for _, f := range r.feeds {
