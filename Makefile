@@ -36,7 +36,7 @@ sim: ## the whole agent on a simulated machine, in virtual time: SEED=n shows on
 	DEEPTAPE_SIM_SEED=$(or $(SEED),$(shell date +%s)000) DEEPTAPE_SIM_RUNS=$(or $(RUNS),$(if $(SEED),,100)) GOGC=400 go test -count=1 -v $(TESTFLAGS) -run '^TestSim$$' ./bench/vsim
 
 rig: build ## simulator, agent and QuestDB as processes; PROFILE=calm|peak|flood FOR=60s, COST=5 compares with QuestDB's ceiling
-	go run ./bench/rig -profile $(or $(PROFILE),$(if $(COST),flood,calm)) -for $(or $(FOR),$(if $(COST),5m,60s)) $(if $(COST),-cost $(COST))
+	go run ./bench/rig -profile $(or $(PROFILE),$(if $(COST),flood,calm)) -for $(or $(FOR),$(if $(COST),10m,60s)) $(if $(COST),-cost $(COST))
 
 fuzz: ## the scanners against fastjson, any bytes; FUZZTIME=1m for each of six targets
 	go test -run '^$$' -fuzz '^FuzzDecimal$$' -fuzztime $(or $(FUZZTIME),1m) ./hotpath/scan

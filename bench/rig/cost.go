@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,22 +37,36 @@ const (
 	mostOfRaw      = 1.0 / 3
 )
 
-// pair is a flood through the agent, and its rows again as bytes made before.
+// pair is a flood through the agent, and its rows as bytes made before.
 type pair struct {
-	rows                   int
-	agentPerS, ceilingPerS float64 // rows applied a second
-	agentCPU, questCPU     time.Duration
-	ceilingCPU             time.Duration // QuestDB's
-	rawBytes, journalBytes int64         // of the run's frames, and the files that hold them
-	otherRows, messages    int64
+	agent, ready           cost
+	agentCPU, venueCPU     time.Duration
+	rawBytes, journalBytes int64 // of the run's frames, and the files that hold them
+	otherRows, deferred    int64
 }
 
-// cost measures what a flood costs against the same rows as ready bytes, in pairs. The
-// agent derives book_delta only: the load's best levels never change, so that book_top
-// at one level is silent, and quotes and bands are off.
+// cost is what QuestDB had to do for the rows of a flood.
+type cost struct {
+	rows      int
+	perS      float64       // rows applied a second
+	cpu       time.Duration // QuestDB's
+	writtenOf float64       // how often it wrote a row, on average
+}
+
+// mean of the runs before and after another: what the machine gives changes within a minute.
+func mean(a, b cost) cost {
+	return cost{a.rows, (a.perS + b.perS) / 2, (a.cpu + b.cpu) / 2, (a.writtenOf + b.writtenOf) / 2}
+}
+
+// cost measures what a flood costs against the same rows as ready bytes, which go
+// before and after each flood. A flood that does not count makes the bytes and warms the
+// server up. The agent derives book_delta only: the load's best levels never change, so
+// that book_top at one level is silent, and quotes and bands are off.
 func (r *rig) cost(ctx context.Context, n int) error {
+	var t *tape
+	var before cost
 	var pairs []pair
-	for i := range n {
+	for i := range n + 1 {
 		got, err := r.record(ctx, deltaOnly)
 		if err != nil {
 			return err
@@ -58,51 +74,71 @@ func (r *rig) cost(ctx context.Context, n int) error {
 		if err := got.check(); err != nil {
 			return err
 		}
-		tape, err := encodeTape(got.journalDir, got.startNs)
+		if t == nil {
+			if t, err = encodeTape(got.journalDir, got.startNs); err != nil {
+				return err
+			}
+		}
+		if int64(t.rows) != got.deltas {
+			return fmt.Errorf("the journal makes %d rows, the agent made %d", t.rows, got.deltas)
+		}
+		after, err := r.ready(ctx, t)
 		if err != nil {
 			return err
 		}
-		p := pair{
-			rows: int(got.deltas), agentPerS: float64(got.deltas) / got.toApplied.Seconds(),
-			agentCPU: got.agentCPU, questCPU: got.questCPU,
-			rawBytes: tape.rawBytes, messages: tape.messages,
-		}
-		for table, rows := range got.end.Rows {
-			if table != "book_delta" {
-				p.otherRows += rows.Derived - got.base.Rows[table].Derived
+		if i > 0 {
+			p := pair{
+				agent:    cost{t.rows, float64(t.rows) / got.toApplied.Seconds(), got.questCPU, float64(got.written) / float64(t.rows)},
+				ready:    mean(before, after),
+				agentCPU: got.agentCPU, venueCPU: got.venueCPU, rawBytes: t.rawBytes, deferred: got.deferredMost,
 			}
+			for table, rows := range got.end.Rows {
+				if table != "book_delta" {
+					p.otherRows += rows.Derived - got.base.Rows[table].Derived
+				}
+			}
+			if p.journalBytes, err = sizeOf(got.journalDir, ".dtj"); err != nil {
+				return err
+			}
+			fmt.Fprintf(r.opt.out, "pair %d   agent %.0f rows/s applied, ready bytes %.0f, ratio %.2f; CPU a level: agent %.2f us, QuestDB %.2f us, ratio %.2f (the venue %.2f us; QuestDB with ready bytes %.2f us); each row written %.1f and %.1f times; up to %d rows deferred\n",
+				i, p.agent.perS, p.ready.perS, p.rate(), perLevelUs(p.agentCPU, t.rows), perLevelUs(p.agent.cpu, t.rows), p.cpuRatio(),
+				perLevelUs(p.venueCPU, t.rows), perLevelUs(p.ready.cpu, t.rows), p.agent.writtenOf, p.ready.writtenOf, p.deferred)
+			pairs = append(pairs, p)
 		}
-		if p.journalBytes, err = sizeOf(got.journalDir, ".dtj"); err != nil {
-			return err
-		}
-		if tape.rows != p.rows {
-			return fmt.Errorf("the journal makes %d rows, the agent made %d", tape.rows, p.rows)
-		}
-		if err := r.db.Exec(ctx, "TRUNCATE TABLE book_delta"); err != nil {
-			return err
-		}
-		base, began := cpu(r.info.PID), time.Now()
-		if err := r.post(ctx, tape.bodies); err != nil {
-			return err
-		}
-		if err := r.applied(ctx); err != nil {
-			return err
-		}
-		p.ceilingPerS = float64(p.rows) / time.Since(began).Seconds()
-		p.ceilingCPU = cpu(r.info.PID) - base
-		if err := r.stored(ctx, p.rows); err != nil {
-			return err
-		}
-		pairs = append(pairs, p)
-		fmt.Fprintf(r.opt.out, "pair %d   %d rows: agent %.0f rows/s applied, ready bytes %.0f, ratio %.2f; CPU a level: agent %.2f us, QuestDB %.2f us, ratio %.2f (QuestDB with ready bytes %.2f us)\n",
-			i+1, p.rows, p.agentPerS, p.ceilingPerS, p.agentPerS/p.ceilingPerS, perLevelUs(p.agentCPU, p.rows), perLevelUs(p.questCPU, p.rows), p.cpuRatio(), perLevelUs(p.ceilingCPU, p.rows))
+		before = after
 	}
 	return r.judge(ctx, pairs)
 }
 
+// ready gives QuestDB a tape, from a client that does nothing else.
+func (r *rig) ready(ctx context.Context, t *tape) (c cost, err error) {
+	if err := r.db.Exec(ctx, "TRUNCATE TABLE book_delta"); err != nil {
+		return c, err
+	}
+	writtenBase, err := r.written()
+	if err != nil {
+		return c, err
+	}
+	base, began := cpu(r.info.PID), time.Now()
+	if err := r.post(ctx, t.bodies); err != nil {
+		return c, err
+	}
+	if err := r.applied(ctx); err != nil {
+		return c, err
+	}
+	c = cost{rows: t.rows, perS: float64(t.rows) / time.Since(began).Seconds(), cpu: cpu(r.info.PID) - base}
+	written, err := r.written()
+	c.writtenOf = float64(written-writtenBase) / float64(t.rows)
+	if err != nil {
+		return c, err
+	}
+	return c, r.stored(ctx, t.rows)
+}
+
 func perLevelUs(d time.Duration, rows int) float64 { return d.Seconds() * 1e6 / float64(rows) }
 
-func (p *pair) cpuRatio() float64 { return float64(p.agentCPU) / float64(p.questCPU) }
+func (p *pair) rate() float64     { return p.agent.perS / p.ready.perS }
+func (p *pair) cpuRatio() float64 { return float64(p.agentCPU) / float64(p.agent.cpu) }
 
 // judge prints the medians and holds them against the bars.
 func (r *rig) judge(ctx context.Context, pairs []pair) error {
@@ -114,18 +150,20 @@ func (r *rig) judge(ctx context.Context, pairs []pair) error {
 		slices.Sort(all)
 		return all[len(all)/2]
 	}
-	rate := median(func(p *pair) float64 { return p.agentPerS / p.ceilingPerS })
+	rate := median((*pair).rate)
 	load := median((*pair).cpuRatio)
 	raw := median(func(p *pair) float64 { return float64(p.journalBytes) / float64(p.rawBytes) })
 	last := pairs[len(pairs)-1]
+	rows := float64(last.agent.rows)
 	dbBytes, err := r.tableBytes()
 	if err != nil {
 		return err
 	}
+	fmt.Fprintf(r.opt.out, "rows     %.0f in each run\n", rows)
 	fmt.Fprintf(r.opt.out, "rate     %.2f of the ceiling, median of %d pairs (at least %.2f)\n", rate, len(pairs), leastOfCeiling)
 	fmt.Fprintf(r.opt.out, "cpu      agent %.2f of QuestDB's, median (at most %.2f), journal included; %d rows of other tables\n", load, mostCPU, last.otherRows)
 	fmt.Fprintf(r.opt.out, "disk     a million levels: raw JSON %.1f MB, journal %.1f MB (%.2f of it, at most %.2f), QuestDB %.1f MB\n",
-		float64(last.rawBytes)/float64(last.rows), float64(last.journalBytes)/float64(last.rows), raw, mostOfRaw, float64(dbBytes)/float64(last.rows))
+		float64(last.rawBytes)/rows, float64(last.journalBytes)/rows, raw, mostOfRaw, float64(dbBytes)/rows)
 	var missed []string
 	if rate < leastOfCeiling {
 		missed = append(missed, "the rate")
@@ -146,19 +184,22 @@ func (r *rig) judge(ctx context.Context, pairs []pair) error {
 type tape struct {
 	bodies   [][]byte
 	rows     int
-	messages int64
 	rawBytes int64 // of all frames in the journal
 }
 
-// encodeTape derives the rows of book_delta from a time on.
+// encodeTape derives the rows of book_delta from a time on, and puts them as QuestDB takes
+// them fastest: in the order of their times, each batch after the end of the one before.
 func encodeTape(dir string, fromNs int64) (*tape, error) {
 	t := &tape{}
 	in := &rawInputs{r: journal.NewReader(journal.OS, dir, journal.Position{}), t: t}
 	defer in.r.Close()
 	d := feed.NewDerivation(in)
 	insts := map[uint32]*line.Inst{}
-	var body []byte
-	rows := 0
+	type message struct {
+		ts  int64
+		rec []byte
+	}
+	var messages []message
 	for {
 		rec, _, err := d.Next()
 		if errors.Is(err, io.EOF) {
@@ -179,14 +220,23 @@ func encodeTape(dir string, fromNs int64) (*tape, error) {
 				return nil, err
 			}
 		case h.Kind == event.RowBook && h.TsRecv >= fromNs:
-			var n int
-			body, n = line.AppendBook(body, insts[h.Inst], rec)
-			rows += n
-			t.rows += n
-			if rows >= batchRows {
-				t.bodies, body, rows = append(t.bodies, body), make([]byte, 0, cap(body)), 0
-			}
+			messages = append(messages, message{h.Ts, bytes.Clone(rec)})
 		}
+	}
+	slices.SortStableFunc(messages, func(a, b message) int { return cmp.Compare(a.ts, b.ts) })
+	var body []byte
+	rows, endNs := 0, int64(0)
+	for _, m := range messages {
+		if rows >= batchRows && m.ts > endNs {
+			t.bodies, body, rows = append(t.bodies, body), make([]byte, 0, cap(body)), 0
+		}
+		var h event.Head
+		h.Get(m.rec)
+		var n int
+		body, n = line.AppendBook(body, insts[h.Inst], m.rec)
+		rows += n
+		t.rows += n
+		endNs = max(endNs, m.ts+int64(n)-1)
 	}
 	if rows > 0 {
 		t.bodies = append(t.bodies, body)
@@ -203,7 +253,6 @@ type rawInputs struct {
 func (i *rawInputs) Next() (event.Input, error) {
 	in, err := i.r.Next()
 	if err == nil && in.Kind == event.InputFrame {
-		i.t.messages++
 		i.t.rawBytes += int64(len(in.Data))
 	}
 	return in, err

@@ -114,7 +114,11 @@ func (h histogram) quantile(q float64) int64 {
 
 // pollEvery is how often the agent is asked for its status: its answers take CPU that
 // counts as its own.
-const pollEvery = 200 * time.Millisecond
+const pollEvery = time.Second
+
+// lastPollEvery is the same when all has been received, and what is left to learn is
+// when it has been delivered.
+const lastPollEvery = 100 * time.Millisecond
 
 // recorded is what a run of the agent has shown.
 type recorded struct {
@@ -129,6 +133,8 @@ type recorded struct {
 	toApplied  time.Duration // and to it being visible
 	agentCPU   time.Duration // from the start until applied
 	questCPU   time.Duration
+	venueCPU   time.Duration
+	written    int64 // rows that QuestDB wrote, each time that it did
 	journalDir string
 	verify     string
 	deltas     int64 // rows of book_delta from the start on
@@ -217,7 +223,11 @@ func (r *rig) recordOnce(ctx context.Context, w what) (got *recorded, err error)
 	if live < r.profile.Streams || got.base.LagInputs > int64(r.profile.Streams*world.PerSecond) { // a second's
 		return nil, fmt.Errorf("%w: %d of %d books are live, QuestDB lags by %d inputs", errNotReady, live, r.profile.Streams, got.base.LagInputs)
 	}
-	agentBase, questBase := cpu(agent.cmd.Process.Pid), cpu(r.info.PID)
+	agentBase, questBase, venueBase := cpu(agent.cmd.Process.Pid), cpu(r.info.PID), cpu(venue.cmd.Process.Pid)
+	writtenBase, err := r.written()
+	if err != nil {
+		return nil, err
+	}
 	if err := pauseUntil(ctx, j.StartNs); err != nil {
 		return nil, err
 	}
@@ -241,7 +251,11 @@ func (r *rig) recordOnce(ctx context.Context, w what) (got *recorded, err error)
 		if got.end.Frames["received"] >= got.sent && got.end.LagInputs == 0 {
 			break
 		}
-		if err := pause(ctx, pollEvery); err != nil {
+		every := pollEvery
+		if got.end.Frames["received"] >= got.sent {
+			every = lastPollEvery
+		}
+		if err := pause(ctx, every); err != nil {
 			return nil, err
 		}
 	}
@@ -254,6 +268,11 @@ func (r *rig) recordOnce(ctx context.Context, w what) (got *recorded, err error)
 	}
 	got.toApplied = time.Duration(time.Now().UnixNano() - j.StartNs)
 	got.agentCPU, got.questCPU = cpu(agent.cmd.Process.Pid)-agentBase, cpu(r.info.PID)-questBase
+	got.venueCPU = cpu(venue.cmd.Process.Pid) - venueBase
+	if got.written, err = r.written(); err != nil {
+		return nil, err
+	}
+	got.written -= writtenBase
 	got.rssBytes = rssMost(agent.cmd.Process.Pid)
 	got.published = got.end.histogram("venue_to_published").since(got.base.histogram("venue_to_published"))
 	got.deltas = got.end.Rows["book_delta"].Derived - got.base.Rows["book_delta"].Derived
@@ -287,6 +306,12 @@ func metric(url, name string) (int64, error) {
 		return 0, fmt.Errorf("no metric %s", name)
 	}
 	return strconv.ParseInt(string(m[1]), 10, 64)
+}
+
+// written counts the rows that QuestDB has put into its columns, again and again where it
+// merges them.
+func (r *rig) written() (int64, error) {
+	return metric("http://"+r.info.Metrics, "questdb_physically_written_rows_total")
 }
 
 // proves runs verify.
@@ -374,6 +399,7 @@ func (g *recorded) print(out io.Writer) {
 		derived, acked, deferred, g.deferredMost, g.catchUps, g.toAcked.Seconds(), g.toApplied.Seconds())
 	fmt.Fprintf(out, "cost     agent %.2f s, QuestDB %.2f s of CPU; the agent held %d MiB at most, of row rings %d KiB; journal %d KiB\n",
 		g.agentCPU.Seconds(), g.questCPU.Seconds(), g.rssBytes>>20, g.ringHigh()>>10, g.end.Journal.Bytes>>10)
+	fmt.Fprintf(out, "QuestDB  wrote each row %.1f times\n", float64(g.written)/float64(max(acked-g.ackedBefore(), 1)))
 	for _, stage := range []string{"venue_to_published", "venue_to_read", "read_to_published", "published_to_journalled", "journalled_to_acknowledged"} {
 		h := g.end.histogram(stage).since(g.base.histogram(stage))
 		if stage == "venue_to_published" {
@@ -386,6 +412,13 @@ func (g *recorded) print(out io.Writer) {
 		lines := strings.Split(g.verify, "\n")
 		fmt.Fprintf(out, "verify   %s\n", lines[len(lines)-1])
 	}
+}
+
+func (g *recorded) ackedBefore() (n int64) {
+	for _, rows := range g.base.Rows {
+		n += rows.Acked
+	}
+	return n
 }
 
 func (g *recorded) gaps() (n int64) {
