@@ -132,7 +132,11 @@ func convert(recording, symbolOfAll, path string) error {
 		fmt.Fprintf(&out, "S %s %s\n", s, body[s])
 	}
 	out.Write(frames.Bytes())
-	times := 1 + (bookMessages-1)/max(len(book), 1)
+	size := 1
+	for _, line := range bookLines {
+		size += len(line)
+	}
+	times := 1 + bookBytes/size
 	for i := 1; i < times; i++ {
 		if err := again(&out, book, bookLines, int64(i)); err != nil {
 			return err
@@ -142,9 +146,10 @@ func convert(recording, symbolOfAll, path string) error {
 	return os.WriteFile(path, out.Bytes(), 0o644)
 }
 
-// bookMessages is how many a corpus has at the least. A shorter recording is repeated: a
-// round over a few messages would measure the clock, and caches that are cold.
-const bookMessages = 6000
+// bookBytes is the text of book messages that a corpus has at the least. A shorter
+// recording is repeated: a round of a millisecond would measure the clock, and what the
+// peer before has left in the caches.
+const bookBytes = 8 << 20
 
 // again writes the book messages once more, with ids that go on from those before. Sizes
 // are absolute, so that the book ends as it did.
