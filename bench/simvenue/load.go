@@ -28,7 +28,9 @@ type loadSource struct {
 // unpacedMessages go out in one step where there is no pace.
 const unpacedMessages = 512
 
-// rawFrames are payloads of Raw that have been written.
+// rawFrames are payloads of Raw that have been written. Only where there is no pace are
+// they used again: where there is one, what the bare reader shows of the venue is what the
+// agent is held against, and a venue that gets faster would raise that bar.
 var rawFrames = make(chan []byte, 64)
 
 func newRaw() []byte {
@@ -175,8 +177,13 @@ func (l *loadSource) send(ev *event) {
 		}
 	}
 	for _, sub := range l.touched {
+		n := len(sub.batch)
 		sub.send(Frame{Do: Raw, Payload: sub.batch})
-		sub.batch = newRaw()
+		if ev.unpaced {
+			sub.batch = newRaw()
+		} else {
+			sub.batch = make([]byte, 0, n+n/4)
+		}
 	}
 	l.touched = l.touched[:0]
 }
