@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 // TestRigShort is the gate of the whole path: at calm and at peak, for five seconds
 // each, no frame is dropped, there is no gap, the ledger balances, every row is in
 // QuestDB and verified, and the median of schedule to published is at most twice the
-// bare reader's, unless a rerun disagrees. Some 70 s.
+// bare reader's, unless one of three reruns disagrees. Some 70 s.
 func TestRigShort(t *testing.T) {
 	if os.Getenv("DEEPTAPE_GATES") == "" {
 		t.Skip("a gate: make gates")
