@@ -89,6 +89,7 @@ type Options struct {
 	WeightLimit  int           // Binance's REST weight per minute; 6000
 	BanAfter     int           // answers 429 within a minute before 418; 5
 	ConnectLimit int           // connections per the venue's window
+	MessageLimit int           // messages of a client per second; the venue's
 	Ghosts       bool          // see VenueOptions
 }
 
@@ -223,7 +224,7 @@ func (s *Server) place(name string) (*place, error) {
 	o := s.opt
 	v, err := newVenue(name, VenueOptions{
 		StallFor: o.StallFor, PingEvery: o.PingEvery, PongWithin: o.PongWithin, ConnLife: o.ConnLife, NoticeLead: o.NoticeLead,
-		WeightLimit: o.WeightLimit, BanAfter: o.BanAfter, ConnectLimit: o.ConnectLimit, NoClock: o.Speed == 0, Ghosts: o.Ghosts,
+		WeightLimit: o.WeightLimit, BanAfter: o.BanAfter, ConnectLimit: o.ConnectLimit, MessageLimit: o.MessageLimit, NoClock: o.Speed == 0, Ghosts: o.Ghosts,
 	})
 	if err != nil {
 		return nil, err

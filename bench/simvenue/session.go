@@ -230,7 +230,7 @@ func (s *Session) allow() bool {
 		}
 	}
 	s.recent = append(keep, now)
-	return len(s.recent) <= s.v.proto.facts().messages
+	return len(s.recent) <= s.v.opt.MessageLimit
 }
 
 func (s *Session) send(f Frame) {

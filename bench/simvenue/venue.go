@@ -52,6 +52,7 @@ type VenueOptions struct {
 	WeightLimit  int           // REST weight per minute (Binance); 6000
 	BanAfter     int           // answers 429 within a minute before 418; 5
 	ConnectLimit int           // connections per the venue's window
+	MessageLimit int           // messages of a client per second; the venue's
 	Ghosts       bool          // Binance's diffs do not tell what goes outside of its answers' windows
 	NoClock      bool          // events come without a clock: see the package comment on Speed 0
 }
@@ -75,6 +76,9 @@ func (o *VenueOptions) setDefaults(f facts) {
 	}
 	if o.ConnectLimit == 0 {
 		o.ConnectLimit = f.connects
+	}
+	if o.MessageLimit == 0 {
+		o.MessageLimit = f.messages
 	}
 }
 

@@ -16,7 +16,7 @@ var leaves = map[string]map[string]string{
 	"drop":      {"": "sequence", "coinbase": "sequence;sequence", "kraken": "checksum|"}, // below rank 10 nobody notices
 	"duplicate": {"": "", "coinbase": "sequence;sequence"},
 	"reorder": {"": "sequence", "coinbase": "sequence;sequence", "kraken": "checksum|",
-		"okx/2": "sequence|", "bybit/2": "sequence|", "bybit_linear/2": "sequence|"}, // one line may wait for the other
+		"binance/2": "sequence|", "okx/2": "sequence|", "bybit/2": "sequence|", "bybit_linear/2": "sequence|"}, // one line may wait for the other
 	"disconnect":       {"": "disconnect;disconnect"},
 	"disconnect-one":   {"": "disconnect;disconnect", "/2": "", "coinbase": "disconnect;disconnect", "kraken": "disconnect;disconnect"},
 	"stall":            {"": ""},
