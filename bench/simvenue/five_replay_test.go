@@ -164,7 +164,9 @@ func TestReplayLateSubscription(t *testing.T) {
 				continue
 			}
 			t.Run(rc.venue, func(t *testing.T) {
-				s, _ := rc.server(t, Options{Speed: 30})
+				t.Parallel()
+				// Slow enough for a second client that comes seconds late.
+				s, _ := rc.server(t, Options{Speed: 12})
 				first := dialVenue(t, s, rc.venue)
 				subscribe := rc.subscribe[len(rc.subscribe)-1]
 				first.send(subscribe)
