@@ -128,10 +128,10 @@ func (r *rig) ready(ctx context.Context, t *tape) (c cost, err error) {
 	}
 	c = cost{rows: t.rows, perS: float64(t.rows) / time.Since(began).Seconds(), cpu: cpu(r.info.PID) - base}
 	written, err := r.written()
-	c.writtenOf = float64(written-writtenBase) / float64(t.rows)
 	if err != nil {
 		return c, err
 	}
+	c.writtenOf = float64(written-writtenBase) / float64(t.rows)
 	return c, r.stored(ctx, t.rows)
 }
 

@@ -47,10 +47,12 @@ const (
 // of the table anew, up to 50 MB: without order it wrote each row of a flood of three
 // feeds 12 times.
 func (d *Deliverer) take(g group, now int64) (worked bool, err error) {
-	for _, ls := range d.lanes {
-		// Read before the ring: what is derived by now and not in the ring after this
-		// pass was never in it.
-		ls.derived = min(ls.l.Derived(), ls.l.Written())
+	if g == live {
+		for _, ls := range d.lanes {
+			// Read before the ring: what is derived by now and not in the ring after this
+			// pass was never in it.
+			ls.derived = min(ls.l.Derived(), ls.l.Written())
+		}
 	}
 	for left := passRecords; ; {
 		ls, untilNs, did, err := d.first(g, now)
@@ -95,7 +97,6 @@ func (d *Deliverer) take(g group, now int64) (worked bool, err error) {
 // goes on before another has its turn; nil if nothing is to be taken now. It notes in
 // nextNs and heldNs what comes then.
 func (d *Deliverer) first(g group, now int64) (first *laneState, untilNs int64, worked bool, err error) {
-	// Records of the future are of another machine's clock, in a replay: nobody waits for them.
 	firstNs, secondNs := int64(math.MaxInt64), int64(math.MaxInt64)
 	for _, ls := range d.lanes {
 		if ls.group() != g {
