@@ -88,6 +88,11 @@ func settings(http, pg, metrics string) []string {
 		"QDB_LINE_AUTO_CREATE_NEW_COLUMNS=false",
 		"QDB_TELEMETRY_ENABLED=false",
 		"QDB_METRICS_ENABLED=true",
+		// A worker that finds nothing to do yields the processor 7,000 times before it
+		// sleeps for a millisecond: after each batch. With 100 the server takes half the
+		// CPU beside 150 streams (0.18 of a core, 0.39 without), and answers as soon.
+		"QDB_SHARED_WORKER_NAP_THRESHOLD=100",
+		"QDB_WAL_APPLY_WORKER_NAP_THRESHOLD=100",
 	}
 }
 
