@@ -29,6 +29,7 @@ func (t bulkTable) ledger() ledger.Table {
 // has answered for each of them; its memory it keeps for ever.
 type batch struct {
 	table   bulkTable
+	turn    uint64 // of the table's batches, from 1
 	body    []byte
 	rows    int
 	firstNs int64            // when its first row was encoded

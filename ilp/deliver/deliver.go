@@ -87,7 +87,9 @@ type Deliverer struct {
 	heldNs   int64            // when the next row is old enough to be taken; 0: none is too young
 	free     []*batch
 	posters  []*poster
-	work     task.Queue[*batch] // for the posters
+	turns    [numBulk]uint64        // batches that have been given to them
+	answered [numBulk]atomic.Uint64 // the latest of them that something has become of
+	work     task.Queue[*batch]     // for the posters
 	finished task.Queue[*batch]
 	out      int // batches at posters
 	unacked  map[*batch]struct{}
@@ -354,6 +356,8 @@ func (d *Deliverer) takeBatch(t bulkTable) *batch {
 func (d *Deliverer) dispatch(t int) {
 	b := d.building[t]
 	d.building[t] = d.takeBatch(bulkTable(t))
+	d.turns[t]++
+	b.turn = d.turns[t]
 	d.unacked[b] = struct{}{}
 	d.out++
 	d.work.Put(b)

@@ -41,6 +41,7 @@ type fakeDB struct {
 	noLine   bool           // a refusal does not name its row
 	maxBody  int            // larger ones get 413
 	schema   map[string]int // tables that are missing: so many posts refused
+	read     func()         // a request has been read, and is not yet stored
 	stored   func(rowKey, linetest.Row)
 	wal      string // dataset of wal_tables()
 }
@@ -142,6 +143,9 @@ func (f *fakeDB) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	case 5:
 		time.Sleep(slow)
+	}
+	if f.read != nil {
+		f.read()
 	}
 	if !f.store(w, body) {
 		return

@@ -12,6 +12,7 @@ import (
 	"deeptape/hotpath/lane"
 	"deeptape/hotpath/ring"
 	"deeptape/ilp/line"
+	"deeptape/ilp/line/linetest"
 )
 
 // stepped is a deliverer that nobody runs: the test steps it, and is its clock, its
@@ -201,5 +202,27 @@ func TestBatchesInOrder(t *testing.T) {
 	t.Logf("%d batches of %d rows on average", len(all), rows/len(all))
 	if rows != put || small > len(all)/4 {
 		t.Errorf("%d rows of %d in %d batches, %d of them before they were full", rows, put, len(all), small)
+	}
+}
+
+// Batches of a table are stored in order, whatever the database takes for each and over
+// whichever connection it comes.
+func TestStoredInOrder(t *testing.T) {
+	r := newRig(t, 12, rigOptions{feeds: 1, inputs: 3000, lane: lane.Options{InputBytes: 64, RowBytes: 8 << 20}})
+	last := map[string]int64{}
+	passed := 0
+	r.db.read = func() { time.Sleep(time.Duration(rand.IntN(3)) * time.Millisecond) }
+	r.db.stored = func(k rowKey, _ linetest.Row) {
+		if k.stream != "" || k.table == "instruments" || k.table == "capture_stats" { // not the posters'
+			return
+		}
+		if k.ts < last[k.table] {
+			passed++
+		}
+		last[k.table] = max(last[k.table], k.ts)
+	}
+	r.run(0, false)
+	if passed > 0 || r.db.posts < 100 {
+		t.Errorf("%d rows were stored after younger ones, in %d batches", passed, r.db.posts)
 	}
 }

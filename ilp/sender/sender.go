@@ -41,6 +41,11 @@ type Batch struct {
 	Table string
 	Body  []byte // line protocol
 	Rows  int
+
+	// MayEnd, if there is one, keeps the last byte back until it says true: QuestDB has
+	// then read all rows and stores them when that byte comes, so that batches over several
+	// connections are stored in order. Who makes it true calls Wake. Any goroutine calls it.
+	MayEnd func() bool
 }
 
 // Word says what became of a batch.
@@ -103,12 +108,13 @@ type Sender struct {
 	client  *http.Client
 	readers atomic.Int32 // of the body of the present Post
 	bell    *ring.Doorbell
+	endBell *ring.Doorbell // of the reader that keeps the last byte back
 }
 
 // New makes a sender. The connection is made by the first Post, and again
 // whenever it has been lost.
 func New(conf qdb.Conf, sched task.Sched) *Sender {
-	return &Sender{conf: conf, sched: sched, bell: sched.NewDoorbell(), url: conf.URL("/write"), client: &http.Client{
+	return &Sender{conf: conf, sched: sched, bell: sched.NewDoorbell(), endBell: sched.NewDoorbell(), url: conf.URL("/write"), client: &http.Client{
 		Transport: conf.RoundTripper(1),
 		// A redirect would turn the POST into a GET and answer 200 for nothing.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -117,6 +123,9 @@ func New(conf qdb.Conf, sched task.Sched) *Sender {
 
 // Close closes the connection. The sender may still be used: it connects again.
 func (s *Sender) Close() { s.client.CloseIdleConnections() }
+
+// Wake has MayEnd asked again. Any goroutine.
+func (s *Sender) Wake() { s.endBell.Ring() }
 
 // Post sends a batch and waits for the answer.
 func (s *Sender) Post(ctx context.Context, b *Batch) Outcome {
@@ -127,6 +136,7 @@ func (s *Sender) Post(ctx context.Context, b *Batch) Outcome {
 	timeout += time.Duration(len(b.Body)/slowestBytesPerMs) * time.Millisecond
 	inTime, cancel := s.sched.WithTimeout(ctx, timeout)
 	defer cancel()
+	defer s.sched.AfterFunc(inTime, s.Wake)()
 	req, err := http.NewRequestWithContext(inTime, http.MethodPost, s.url, nil)
 	if err != nil {
 		return Outcome{Word: Retry, Cause: CauseServer, Reason: err.Error()}
@@ -138,7 +148,7 @@ func (s *Sender) Post(ctx context.Context, b *Batch) Outcome {
 	req.ContentLength = int64(len(b.Body))
 	req.GetBody = func() (io.ReadCloser, error) {
 		s.readers.Add(1)
-		return &bodyReader{Reader: bytes.NewReader(b.Body), sender: s}, nil
+		return &bodyReader{body: bytes.NewReader(b.Body), batch: b, sender: s, ctx: inTime}, nil
 	}
 	req.Body, _ = req.GetBody()
 	defer task.WaitFor(s.bell, func() bool { return s.readers.Load() == 0 })
@@ -160,17 +170,35 @@ func (s *Sender) Post(ctx context.Context, b *Batch) Outcome {
 	return judge(resp.StatusCode, body)
 }
 
+// bodyReader is the body of a request, which belongs to the transport: its goroutines
+// read it, and close it more than once.
 type bodyReader struct {
-	*bytes.Reader
+	body   *bytes.Reader
+	batch  *Batch
 	sender *Sender
+	ctx    context.Context
 	closed atomic.Bool
 }
 
-// Close may be called more than once.
+func (r *bodyReader) Read(p []byte) (int, error) {
+	if r.batch.MayEnd == nil || r.batch.MayEnd() {
+		return r.body.Read(p)
+	}
+	if left := r.body.Len() - 1; left > 0 {
+		return r.body.Read(p[:min(len(p), left)])
+	}
+	task.WaitFor(r.sender.endBell, func() bool { return r.batch.MayEnd() || r.closed.Load() || r.ctx.Err() != nil })
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.body.Read(p)
+}
+
 func (r *bodyReader) Close() error {
 	if !r.closed.Swap(true) {
 		r.sender.readers.Add(-1)
 		r.sender.bell.Ring()
+		r.sender.Wake()
 	}
 	return nil
 }

@@ -227,6 +227,61 @@ func TestBodyIsReleased(t *testing.T) {
 	}
 }
 
+// The last byte waits until the batch may end, and everything before it does not; it
+// waits no longer than the request.
+func TestKeepsLastByte(t *testing.T) {
+	body := bytes.Repeat([]byte("0123456789abcde\n"), 1<<12)
+	sent := make(chan []byte, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got := make([]byte, len(body)-1)
+		io.ReadFull(r.Body, got)
+		sent <- nil
+		rest, err := io.ReadAll(r.Body)
+		if err == nil {
+			w.WriteHeader(http.StatusNoContent)
+			sent <- append(got, rest...)
+		}
+	}))
+	defer server.Close()
+	conf := confOf(server)
+	var may atomic.Bool
+	batch := &Batch{Body: body, MayEnd: may.Load}
+	post := func(ctx context.Context, conf qdb.Conf) (*Sender, chan Outcome) {
+		may.Store(false)
+		s := New(conf, task.Real{})
+		t.Cleanup(s.Close)
+		out := make(chan Outcome, 1)
+		go func() { out <- s.Post(ctx, batch) }()
+		<-sent
+		select {
+		case o := <-out:
+			t.Fatalf("%+v without its last byte", o)
+		case got := <-sent:
+			t.Fatalf("all of the %d bytes came", len(got))
+		case <-time.After(50 * time.Millisecond):
+		}
+		return s, out
+	}
+
+	s, out := post(context.Background(), conf)
+	may.Store(true)
+	s.Wake()
+	if o := <-out; o.Word != Stored || !bytes.Equal(<-sent, body) {
+		t.Errorf("%+v, or other bytes came than were sent", o)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	_, out = post(ctx, conf)
+	cancel()
+	if o := <-out; o.Word != Retry || o.Cause != CauseStopped {
+		t.Errorf("stopped: %+v", o)
+	}
+	conf.RequestTimeout = 300 * time.Millisecond
+	_, out = post(context.Background(), conf)
+	if o := <-out; o.Word != Retry || o.Cause != CauseTimeout {
+		t.Errorf("kept for ever: %+v", o)
+	}
+}
+
 // live opens the QuestDB of this test process, with empty tables.
 func live(t *testing.T) (context.Context, *qdb.DB) {
 	addr := dbtest.Start(t)
