@@ -175,8 +175,9 @@ func recordedBookTape(r *recording) *bookTape {
 		var h event.Head
 		h.Get(row)
 		m := bookMessage{book: int(h.Inst), clear: h.Flags&event.FlagSnapshot != 0}
-		for i := range event.Levels(row) {
-			m.levels = append(m.levels, event.GetLevel(row, i))
+		n := event.Levels(row)
+		for i := range n {
+			m.levels = append(m.levels, event.GetLevel(row, n, i))
 		}
 		if m.clear && !begun[h.Inst] {
 			begun[h.Inst] = true

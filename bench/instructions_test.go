@@ -237,7 +237,7 @@ func bookRow(m *bookMessage) []byte {
 	}
 	h.Put(row, len(row))
 	for i, l := range m.levels {
-		event.PutLevel(row, i, l)
+		event.PutLevel(row, len(m.levels), i, l)
 	}
 	return row
 }

@@ -30,7 +30,7 @@ func lineWorkload(messages int) (records [][]byte, levels int) {
 		seq = next
 		h.Put(rec, len(rec))
 		for i := range n {
-			event.PutLevel(rec, i, event.Level{Px: 6173763 + int64(r.IntN(2000)), Qty: int64(r.IntN(3_000_000)), Side: event.Side(1 + r.IntN(2))})
+			event.PutLevel(rec, n, i, event.Level{Px: 6173763 + int64(r.IntN(2000)), Qty: int64(r.IntN(3_000_000)), Side: event.Side(1 + r.IntN(2))})
 		}
 		records = append(records, rec)
 		levels += n
@@ -66,7 +66,7 @@ func officialBook(tb testing.TB, s questdb.LineSender, records [][]byte) {
 		h.Get(rec)
 		n := event.Levels(rec)
 		for i := range n {
-			level := event.GetLevel(rec, i)
+			level := event.GetLevel(rec, n, i)
 			side, flags := "bid", int64(h.Flags|level.Flags)
 			if level.Side == event.Ask {
 				side = "ask"

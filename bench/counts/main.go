@@ -95,8 +95,9 @@ func bookRound(records [][]byte, tops bool) func() uint64 {
 		}
 		m := &messages[i]
 		m.book, m.clear = books[h.Inst], h.Flags&event.FlagSnapshot != 0
-		for j := range event.Levels(rec) {
-			m.levels = append(m.levels, event.GetLevel(rec, j))
+		n := event.Levels(rec)
+		for j := range n {
+			m.levels = append(m.levels, event.GetLevel(rec, n, j))
 		}
 	}
 	top := make([]book.Level, 10)

@@ -106,7 +106,7 @@ func throughClient(s questdb.LineSender, symbol string, records [][]byte) error 
 		h.Get(rec)
 		n := event.Levels(rec)
 		for i := range n {
-			level := event.GetLevel(rec, i)
+			level := event.GetLevel(rec, n, i)
 			side, flags := "bid", int64(h.Flags|level.Flags)
 			if level.Side == event.Ask {
 				side = "ask"

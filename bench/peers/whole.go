@@ -282,8 +282,9 @@ func fromRows(c *corpus, records [][]byte) string {
 		if h.Flags&event.FlagSnapshot != 0 {
 			books[h.Inst] = &sliceBook{}
 		}
-		for i := range event.Levels(rec) {
-			l := event.GetLevel(rec, i)
+		n := event.Levels(rec)
+		for i := range n {
+			l := event.GetLevel(rec, n, i)
 			books[h.Inst].Set(l.Side, l.Px, l.Qty)
 		}
 	}

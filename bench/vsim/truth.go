@@ -172,7 +172,7 @@ func (t *truth) bookMessage(h *event.Head, rec []byte) error {
 	t.messages[iv]++
 	levels := make([]lvl, 0, n)
 	for i := range n {
-		l := event.GetLevel(rec, i)
+		l := event.GetLevel(rec, n, i)
 		levels = append(levels, lvl{l.Side == event.Ask, at(l.Px, h.PxScale), at(l.Qty, h.QtyScale)})
 	}
 	// A silence that was only that leaves two verified intervals, one after the other.
@@ -314,10 +314,10 @@ func (t *truth) trade(h *event.Head, rec []byte) error {
 		return err
 	}
 	t.messages[iv]++
-	l := event.GetLevel(rec, 0)
-	id := string(event.TradeID(rec, h.N))
+	px, qty, aggressor, text := event.GetTrade(rec, h.N)
+	id := string(text)
 	i, ok := t.sh.tradeAt[id]
-	got := trade{id, at(l.Px, h.PxScale), at(l.Qty, h.QtyScale), l.Side == event.Ask, h.TsEvent}
+	got := trade{id, at(px, h.PxScale), at(qty, h.QtyScale), aggressor == event.Ask, h.TsEvent}
 	if !ok || t.sh.trades[i] != got {
 		return fmt.Errorf("the trade %+v is none of the venue's", got)
 	}

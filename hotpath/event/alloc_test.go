@@ -17,8 +17,8 @@ func TestAllocations(t *testing.T) {
 		b = b[:BookSize(3)]
 		head := Head{Kind: RowBook, N: 3}
 		head.Put(b, len(b))
-		PutLevel(b, 2, Level{Px: 1})
-		if GetLevel(b, 2).Px != 1 {
+		PutLevel(b, 3, 2, Level{Px: 1})
+		if GetLevel(b, 3, 2).Px != 1 {
 			t.Error("px")
 		}
 		PutCoverage(b, &c)

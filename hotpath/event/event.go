@@ -9,8 +9,8 @@
 // This package must never read a clock, a socket or a file, and must never
 // allocate: every function works in the bytes that it is given.
 //
-// Invariants: a record's first four bytes are its whole length; the length is a
-// multiple of 8; a record is written once, by the Put and Append functions here,
+// Invariants: a record's first four bytes are its whole length, which is a multiple of
+// 8 but for a book message's; a record is written once, by the Put and Append functions here,
 // and only read after that. No price or size in a record is a float.
 package event
 

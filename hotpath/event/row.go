@@ -13,7 +13,7 @@ const (
 	RowBook     RowKind = 1 // one book message: Head, then N levels
 	RowTop      RowKind = 2 // top of our book: Head, then N bids and Extra asks of 16 bytes
 	RowQuote    RowKind = 3 // the venue's own top: Head, then bid and ask of 16 bytes
-	RowTrade    RowKind = 4 // Head, then one level of 24 bytes (px, qty, aggressor), then N bytes of trade id
+	RowTrade    RowKind = 4 // Head, then px, qty and aggressor in 24 bytes, then N bytes of trade id
 	RowCoverage RowKind = 5 // Head, then CoverageSize bytes, then N bytes of detail
 	RowInst     RowKind = 6 // an instrument as known from Ts on: Head, then N bytes of JSON (event.Instrument)
 	RowDepth    RowKind = 8 // how much lies near the touch: Head, then 1+N pairs of 16 bytes, see DepthSize
@@ -40,11 +40,16 @@ const (
 // number follows from the length. Levels() says it in both cases.
 const HeadSize = 64
 
-// LevelSize is the length of a level in a book message: px i64, qty i64, side
-// u8, flags u8 (FlagUnverified only), six zeros.
-const LevelSize = 24
+// levelSize is what a level of a book message takes: a pair, and behind all pairs one
+// byte, its side (two bits) and its flags (FlagUnverified only). Small, because rows wait
+// in rings by the million while QuestDB is behind.
+const levelSize = PairSize + 1
 
-// PairSize is the length of a price and size in RowTop and RowQuote.
+// tradeFixSize is the length of a trade before its id: the head, px i64, qty i64,
+// aggressor u8, seven zeros.
+const tradeFixSize = HeadSize + 24
+
+// PairSize is the length of a price and size: px i64, qty i64.
 const PairSize = 16
 
 // Head is the fixed part of a row record. Feed is not in it: a ring belongs to one feed.
@@ -111,30 +116,29 @@ func (h *Head) Get(b []byte) int {
 	return int(le.Uint32(b))
 }
 
-// BookSize is the length of a book message with n levels.
-func BookSize(n int) int { return HeadSize + n*LevelSize }
+// BookSize is the length of a book message with n levels; no multiple of anything.
+func BookSize(n int) int { return HeadSize + n*levelSize }
 
 // BookN is the value of Head.N for n levels.
 func BookN(n int) uint16 { return uint16(min(n, 0xffff)) }
 
 // Levels is the number of levels in the book message b.
-func Levels(b []byte) int { return (len(b) - HeadSize) / LevelSize }
+func Levels(b []byte) int { return (len(b) - HeadSize) / levelSize }
 
-// PutLevel writes level i of the book message, or the one level of the trade, in b.
-func PutLevel(b []byte, i int, l Level) {
-	b = b[HeadSize+i*LevelSize:][:LevelSize]
-	binary.LittleEndian.PutUint64(b[0:], uint64(l.Px))
-	binary.LittleEndian.PutUint64(b[8:], uint64(l.Qty))
-	binary.LittleEndian.PutUint64(b[16:], uint64(l.Side)|uint64(l.Flags)<<8)
+// sideBits of a level's byte; the others are its flags, which all lie above.
+const sideBits = 3
+
+// PutLevel writes level i of the n of the book message b.
+func PutLevel(b []byte, n, i int, l Level) {
+	PutPair(b, i, l.Px, l.Qty)
+	b[HeadSize+n*PairSize+i] = uint8(l.Side) | l.Flags
 }
 
-// GetLevel reads level i of the book message, or the one level of the trade, in b.
-func GetLevel(b []byte, i int) Level {
-	b = b[HeadSize+i*LevelSize:][:LevelSize]
-	return Level{
-		Px: int64(binary.LittleEndian.Uint64(b[0:])), Qty: int64(binary.LittleEndian.Uint64(b[8:])),
-		Side: Side(b[16]), Flags: b[17],
-	}
+// GetLevel reads level i of the n of the book message b.
+func GetLevel(b []byte, n, i int) Level {
+	px, qty := GetPair(b, i)
+	m := b[HeadSize+n*PairSize+i]
+	return Level{px, qty, Side(m & sideBits), m &^ sideBits}
 }
 
 // TopSize is the length of a RowTop with so many bids and asks. Both 0: the row
@@ -165,10 +169,21 @@ func GetPair(b []byte, i int) (px, qty int64) {
 }
 
 // TradeSize is the length of a RowTrade with an id of n bytes.
-func TradeSize(n int) int { return Align(HeadSize + LevelSize + n) }
+func TradeSize(n int) int { return Align(tradeFixSize + n) }
 
-// TradeID is the trade id in the RowTrade b whose head says n; it borrows from b.
-func TradeID(b []byte, n uint16) []byte { return b[HeadSize+LevelSize:][:n] }
+// PutTrade writes what the RowTrade b holds behind its head. It must have been made for an
+// id of that length.
+func PutTrade(b []byte, px, qty int64, aggressor Side, id []byte) {
+	PutPair(b, 0, px, qty)
+	binary.LittleEndian.PutUint64(b[HeadSize+PairSize:], uint64(aggressor))
+	clear(b[tradeFixSize+copy(b[tradeFixSize:], id):])
+}
+
+// GetTrade reads the RowTrade b whose head says n. The id borrows from b.
+func GetTrade(b []byte, n uint16) (px, qty int64, aggressor Side, id []byte) {
+	px, qty = GetPair(b, 0)
+	return px, qty, Side(b[HeadSize+PairSize]), b[tradeFixSize:][:n]
+}
 
 // coverageSize is the fixed part of a coverage record after the head: ts_end i64,
 // seq_first i64, seq_last i64, messages i64, stream u8, state u8, proof u8, cause u8,

@@ -84,7 +84,7 @@ func newTestFeed(number uint16, rng *rand.Rand, n int, opt lane.Options, bell *r
 				h.Put(b, len(b))
 				r := testRecord{b, ledger.BookDelta, nil}
 				for k := range levels {
-					event.PutLevel(b, k, event.Level{Px: ts + int64(k), Qty: int64(pos), Side: event.Bid})
+					event.PutLevel(b, levels, k, event.Level{Px: ts + int64(k), Qty: int64(pos), Side: event.Bid})
 					r.rows = append(r.rows, expected{rowKey{"book_delta", symbol(i), "", ts + int64(k)}, 0, fmt.Sprintf("px=%d qty=%d", ts+int64(k), pos)})
 				}
 				if levels == 0 {
@@ -126,8 +126,7 @@ func newTestFeed(number uint16, rng *rand.Rand, n int, opt lane.Options, bell *r
 				h := head(event.RowTrade, i)
 				h.N = uint16(len(id))
 				h.Put(b, len(b))
-				event.PutLevel(b, 0, event.Level{Px: ts, Qty: int64(pos), Side: event.Ask})
-				copy(b[event.HeadSize+event.LevelSize:], id)
+				event.PutTrade(b, ts, int64(pos), event.Ask, []byte(id))
 				recs = append(recs, testRecord{b, ledger.Trades, []expected{{rowKey{"trades", symbol(i), "", ts}, 0, fmt.Sprintf("px=%d qty=%d", ts, pos)}}})
 				ts++
 			case k < 19 || rng.IntN(20) > 0:

@@ -54,7 +54,7 @@ func (s *stepped) put(lane int, recvNs int64, levels int) {
 	h := event.Head{Kind: event.RowBook, N: event.BookN(levels), Ts: recvNs, TsRecv: recvNs, TsEvent: event.Null, Seq: event.Null, SeqPrev: event.Null, Pos: s.pos[lane]}
 	h.Put(b, len(b))
 	for i := range levels {
-		event.PutLevel(b, i, event.Level{Px: 1, Qty: 1, Side: event.Bid})
+		event.PutLevel(b, levels, i, event.Level{Px: 1, Qty: 1, Side: event.Bid})
 	}
 	l.Commit()
 	l.End()

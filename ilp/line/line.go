@@ -128,7 +128,7 @@ func AppendBook(dst []byte, inst *Inst, rec []byte) ([]byte, int) {
 	buf, at := dst[:cap(dst)], len(dst)
 	flags := h.Flags | event.FlagFirst
 	for i := range n {
-		level := event.GetLevel(rec, i)
+		level := event.GetLevel(rec, n, i)
 		at += copy(buf[at:], inst.book[level.Side])
 		at = putInt(buf, at, level.Px)
 		binary.LittleEndian.PutUint64(buf[at:], iQty)
@@ -201,20 +201,19 @@ func AppendTrade(dst []byte, inst *Inst, rec []byte) ([]byte, int) {
 	var h event.Head
 	h.Get(rec)
 	mustBe(h.Kind, event.RowTrade)
-	level := event.GetLevel(rec, 0)
-	dst = append(dst, inst.trade[level.Side]...)
+	px, qty, aggressor, id := event.GetTrade(rec, h.N)
+	dst = append(dst, inst.trade[aggressor]...)
 	start := len(dst)
-	dst = strconv.AppendInt(dst, level.Px, 10)
+	dst = strconv.AppendInt(dst, px, 10)
 	dst = append(dst, "i,qty="...)
-	dst = strconv.AppendInt(dst, level.Qty, 10)
+	dst = strconv.AppendInt(dst, qty, 10)
 	dst = append(dst, 'i')
 	dst = append(dst, scalesOf(&h)...)
-	if id := event.TradeID(rec, h.N); len(id) > 0 {
+	if len(id) > 0 {
 		dst = append(dst, `,trade_id="`...)
 		dst = appendQuoted(dst, id)
 		dst = append(dst, '"')
 	}
-	h.Flags |= level.Flags
 	return appendTail(dst, start, &h), 1
 }
 

@@ -34,7 +34,7 @@ func (s *sample) record() []byte {
 		b = make([]byte, event.BookSize(len(s.levels)))
 		h.N = event.BookN(len(s.levels))
 		for i, l := range s.levels {
-			event.PutLevel(b, i, l)
+			event.PutLevel(b, len(s.levels), i, l)
 		}
 	case event.RowTop, event.RowQuote:
 		b = make([]byte, event.TopSize(len(s.bids), len(s.asks)))
@@ -51,8 +51,7 @@ func (s *sample) record() []byte {
 	case event.RowTrade:
 		b = make([]byte, event.TradeSize(len(s.id)))
 		h.N = uint16(len(s.id))
-		event.PutLevel(b, 0, s.levels[0])
-		copy(b[event.HeadSize+event.LevelSize:], s.id)
+		event.PutTrade(b, s.levels[0].Px, s.levels[0].Qty, s.levels[0].Side, []byte(s.id))
 	}
 	h.Put(b, len(b))
 	return b
@@ -170,7 +169,7 @@ func (s *sample) rows(inst *Inst) []linetest.Row {
 			id = linetest.Text(s.id)
 		}
 		return []linetest.Row{one("trades", h.Ts, "side", side(l.Side, "buy", "sell"), "px", l.Px, "qty", l.Qty, "px_scale", px, "qty_scale", qty, "trade_id", id,
-			"ts_event", eventTime, "seq", long(h.Seq), "flags", int64(h.Flags|l.Flags))}
+			"ts_event", eventTime, "seq", long(h.Seq), "flags", int64(h.Flags))}
 	}
 }
 

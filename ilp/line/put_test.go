@@ -21,7 +21,7 @@ func plainBook(dst []byte, inst *Inst, rec []byte) ([]byte, int) {
 		if n == 0 {
 			dst, comma = append(dst, inst.book[event.NoSide]...), ""
 		} else {
-			level = event.GetLevel(rec, i)
+			level = event.GetLevel(rec, n, i)
 			dst = append(dst, inst.book[level.Side]...)
 			dst = strconv.AppendInt(dst, level.Px, 10)
 			dst = append(dst, "i,qty="...)
@@ -99,9 +99,9 @@ func TestBookAsPlain(t *testing.T) {
 				l.Side = event.Ask
 			}
 			if rng.IntN(4) == 0 {
-				l.Flags = uint8(rng.IntN(256))
+				l.Flags = event.FlagUnverified
 			}
-			event.PutLevel(rec, i, l)
+			event.PutLevel(rec, n, i, l)
 		}
 		before := make([]byte, rng.IntN(40), 40+rng.IntN(400))
 		want, wantRows := plainBook(bytes.Clone(before), inst, rec)

@@ -33,7 +33,7 @@ func (s *journalSymbol) takeBook(h *event.Head, rec []byte) error {
 	for i := range rows {
 		w.ts, w.flags = h.Ts+int64(i), int(h.Flags)
 		if n > 0 {
-			l := event.GetLevel(rec, i)
+			l := event.GetLevel(rec, n, i)
 			w.side, w.px, w.qty = sideWord(l.Side, "bid", "ask"), l.Px, l.Qty
 			w.flags |= int(l.Flags)
 		}
@@ -105,10 +105,10 @@ func sideOfQuote(h *event.Head, rec []byte, i int) (px, size float64) {
 }
 
 func tradeOf(h *event.Head, rec []byte) tradeRow {
-	l := event.GetLevel(rec, 0)
+	px, qty, aggressor, id := event.GetTrade(rec, h.N)
 	return tradeRow{
-		ts: h.Ts, px: l.Px, qty: l.Qty, tsEvent: h.TsEvent, seq: h.Seq, side: sideWord(l.Side, "buy", "sell"), id: string(event.TradeID(rec, h.N)),
-		pxScale: int(h.PxScale), qtyScale: int(h.QtyScale), flags: int(h.Flags) | int(l.Flags),
+		ts: h.Ts, px: px, qty: qty, tsEvent: h.TsEvent, seq: h.Seq, side: sideWord(aggressor, "buy", "sell"), id: string(id),
+		pxScale: int(h.PxScale), qtyScale: int(h.QtyScale), flags: int(h.Flags),
 	}
 }
 

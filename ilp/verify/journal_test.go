@@ -42,7 +42,7 @@ func (p *tape) records() [][]byte {
 			if rows[k].side == "ask" {
 				side = event.Ask
 			}
-			event.PutLevel(b, k, event.Level{Px: rows[k].px, Qty: rows[k].qty, Side: side})
+			event.PutLevel(b, n, k, event.Level{Px: rows[k].px, Qty: rows[k].qty, Side: side})
 		}
 		add(h.Ts, 0, b)
 	}
@@ -87,8 +87,7 @@ func (p *tape) records() [][]byte {
 		if r.side == "sell" {
 			side = event.Ask
 		}
-		event.PutLevel(b, 0, event.Level{Px: r.px, Qty: r.qty, Side: side})
-		copy(b[event.HeadSize+event.LevelSize:], r.id)
+		event.PutTrade(b, r.px, r.qty, side, []byte(r.id))
 		add(r.ts, 3, b)
 	}
 	for _, c := range p.coverage {

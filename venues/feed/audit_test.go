@@ -45,8 +45,9 @@ func (r *rig) lastBook() (h event.Head, levels []event.Level) {
 	for i := len(r.sink.records) - 1; i >= 0; i-- {
 		if rec := r.sink.records[i]; event.RowKind(rec[4]) == event.RowBook {
 			h.Get(rec)
-			for k := range event.Levels(rec) {
-				levels = append(levels, event.GetLevel(rec, k))
+			n := event.Levels(rec)
+			for k := range n {
+				levels = append(levels, event.GetLevel(rec, n, k))
 			}
 			return h, levels
 		}

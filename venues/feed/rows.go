@@ -47,7 +47,7 @@ func (m *Machine) putBook(inst *instrument, msg *venues.Message, levels []event.
 	h.Put(b, len(b))
 	for i := range levels {
 		levels[i].Flags = inst.levelFlags(levels[i].Side, levels[i].Px)
-		event.PutLevel(b, i, levels[i])
+		event.PutLevel(b, len(levels), i, levels[i])
 	}
 	m.out.Commit()
 }
@@ -75,7 +75,7 @@ func (m *Machine) putWhole(inst *instrument, bids int, flags uint8) {
 		if i >= bids {
 			side = event.Ask
 		}
-		event.PutLevel(b, i, event.Level{Px: l.Px, Qty: l.Qty, Side: side, Flags: inst.levelFlags(side, l.Px)})
+		event.PutLevel(b, len(m.scratch), i, event.Level{Px: l.Px, Qty: l.Qty, Side: side, Flags: inst.levelFlags(side, l.Px)})
 	}
 	m.out.Commit()
 }
@@ -146,9 +146,7 @@ func (m *Machine) putTrade(inst *instrument, msg *venues.Message) {
 	h.TsEvent, h.Seq, h.N = msg.TsEvent, msg.Seq, uint16(len(msg.TradeID))
 	h.Flags = inst.flags(event.StreamTrades)
 	h.Put(b, len(b))
-	event.PutLevel(b, 0, event.Level{Px: msg.Px, Qty: msg.Qty, Side: msg.Side})
-	n := copy(b[event.HeadSize+event.LevelSize:], msg.TradeID)
-	clear(b[event.HeadSize+event.LevelSize+n:])
+	event.PutTrade(b, msg.Px, msg.Qty, msg.Side, msg.TradeID)
 	m.out.Commit()
 }
 
