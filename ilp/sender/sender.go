@@ -42,9 +42,10 @@ type Batch struct {
 	Body  []byte // line protocol
 	Rows  int
 
-	// MayEnd, if there is one, keeps the last byte back until it says true: QuestDB has
-	// then read all rows and stores them when that byte comes, so that batches over several
-	// connections are stored in order. Who makes it true calls Wake. Any goroutine calls it.
+	// MayEnd, if there is one, keeps the last byte back until it says true, a second at
+	// most: QuestDB has then read all rows and stores them when that byte comes, so that
+	// batches over several connections are stored in order. Who makes it true calls Wake. Any
+	// goroutine calls it.
 	MayEnd func() bool
 }
 
@@ -100,6 +101,10 @@ const (
 	slowestBytesPerMs = 100 // 100 kB/s
 )
 
+// mostKept is how long a last byte is kept back: the batch before may hang on a connection
+// that leads nowhere, for as long as a request may take.
+const mostKept = time.Second
+
 // Sender is one connection to QuestDB. It belongs to one task.
 type Sender struct {
 	conf    qdb.Conf
@@ -136,7 +141,6 @@ func (s *Sender) Post(ctx context.Context, b *Batch) Outcome {
 	timeout += time.Duration(len(b.Body)/slowestBytesPerMs) * time.Millisecond
 	inTime, cancel := s.sched.WithTimeout(ctx, timeout)
 	defer cancel()
-	defer s.sched.AfterFunc(inTime, s.Wake)()
 	req, err := http.NewRequestWithContext(inTime, http.MethodPost, s.url, nil)
 	if err != nil {
 		return Outcome{Word: Retry, Cause: CauseServer, Reason: err.Error()}
@@ -187,7 +191,10 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 	if left := r.body.Len() - 1; left > 0 {
 		return r.body.Read(p[:min(len(p), left)])
 	}
-	task.WaitFor(r.sender.endBell, func() bool { return r.batch.MayEnd() || r.closed.Load() || r.ctx.Err() != nil })
+	patient, cancel := r.sender.sched.WithTimeout(r.ctx, mostKept)
+	defer cancel()
+	defer r.sender.sched.AfterFunc(patient, r.sender.Wake)()
+	task.WaitFor(r.sender.endBell, func() bool { return r.batch.MayEnd() || r.closed.Load() || patient.Err() != nil })
 	if err := r.ctx.Err(); err != nil {
 		return 0, err
 	}

@@ -228,9 +228,9 @@ func TestBodyIsReleased(t *testing.T) {
 }
 
 // The last byte waits until the batch may end, and everything before it does not; it
-// waits no longer than the request.
+// waits a second at most, and no longer than the request.
 func TestKeepsLastByte(t *testing.T) {
-	body := bytes.Repeat([]byte("0123456789abcde\n"), 1<<12)
+	body := bytes.Repeat([]byte("0123456789abcde\n"), 1<<8)
 	sent := make(chan []byte, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got := make([]byte, len(body)-1)
@@ -275,10 +275,15 @@ func TestKeepsLastByte(t *testing.T) {
 	if o := <-out; o.Word != Retry || o.Cause != CauseStopped {
 		t.Errorf("stopped: %+v", o)
 	}
-	conf.RequestTimeout = 300 * time.Millisecond
+	began := time.Now()
+	_, out = post(context.Background(), conf)
+	if o := <-out; o.Word != Stored || time.Since(began) < mostKept || !bytes.Equal(<-sent, body) {
+		t.Errorf("never let go: %+v after %s", o, time.Since(began))
+	}
+	conf.RequestTimeout = 600 * time.Millisecond
 	_, out = post(context.Background(), conf)
 	if o := <-out; o.Word != Retry || o.Cause != CauseTimeout {
-		t.Errorf("kept for ever: %+v", o)
+		t.Errorf("kept for longer than a request may take: %+v", o)
 	}
 }
 
