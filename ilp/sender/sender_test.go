@@ -161,11 +161,10 @@ func TestNoAnswerOfMachine(t *testing.T) {
 
 // One connection, kept over refusals, and a new one after it was lost.
 func TestOneConnection(t *testing.T) {
-	var opened atomic.Int32
-	n := 0
+	var opened, requests atomic.Int32
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
-		n++
+		n := requests.Add(1)
 		switch {
 		case n == 7:
 			panic(http.ErrAbortHandler)
