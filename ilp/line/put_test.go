@@ -99,7 +99,7 @@ func TestBookAsPlain(t *testing.T) {
 				l.Side = event.Ask
 			}
 			if rng.IntN(4) == 0 {
-				l.Flags = event.FlagUnverified
+				l.Flags = uint8(rng.IntN(256)) &^ 3 // those are the side's
 			}
 			event.PutLevel(rec, n, i, l)
 		}

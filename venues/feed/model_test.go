@@ -92,7 +92,7 @@ func (m *model) take(records [][]byte, pos uint64, now int64) error {
 	}
 	for _, rec := range records {
 		var h event.Head
-		if size := h.Get(rec); size != len(rec) {
+		if size := h.Get(rec); size != len(rec) || h.Kind != event.RowBook && size%8 != 0 {
 			return fmt.Errorf("a record of %d bytes says %d", len(rec), size)
 		}
 		if h.Inst < m.base || int(h.Inst-m.base) >= len(m.insts) || h.Pos != pos || h.TsRecv != now {
@@ -156,7 +156,7 @@ func (m *model) row(in *modelInst, i int, h event.Head, rec []byte, now int64) e
 			return fmt.Errorf("a delta without a book, or at another scale than %d %d", in.pxScale, in.qtyScale)
 		}
 		for k := range n {
-			l := event.GetLevel(rec, event.Levels(rec), k)
+			l := event.GetLevel(rec, n, k)
 			in.book.Set(l.Side, l.Px, l.Qty)
 		}
 		if m.depth > 0 {
@@ -270,7 +270,7 @@ func (in *modelInst) keyframe(h event.Head, rec []byte, n, top int) error {
 	in.pxScale, in.qtyScale = h.PxScale, h.QtyScale
 	got := booktest.New(1)
 	for k := range n {
-		l := event.GetLevel(rec, event.Levels(rec), k)
+		l := event.GetLevel(rec, n, k)
 		if l.Qty <= 0 || !got.Set(l.Side, l.Px, l.Qty) {
 			return fmt.Errorf("a keyframe with level %+v", l)
 		}
