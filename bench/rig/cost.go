@@ -88,7 +88,7 @@ func (r *rig) cost(ctx context.Context, n int) error {
 		}
 		if i > 0 {
 			p := pair{
-				agent:    cost{t.rows, float64(t.rows) / got.toApplied.Seconds(), got.questCPU, float64(got.written) / float64(t.rows)},
+				agent:    cost{t.rows, float64(t.rows) / got.toVisible.Seconds(), got.questCPU, float64(got.written) / float64(t.rows)},
 				ready:    mean(before, after),
 				agentCPU: got.agentCPU, venueCPU: got.venueCPU, rawBytes: t.rawBytes, deferred: got.deferredMost,
 			}
@@ -123,7 +123,8 @@ func (r *rig) ready(ctx context.Context, t *tape) (c cost, err error) {
 	if err := r.post(ctx, t.bodies); err != nil {
 		return c, err
 	}
-	if err := r.applied(ctx); err != nil {
+	rows, err := r.visible(ctx, int64(t.rows))
+	if err != nil {
 		return c, err
 	}
 	c = cost{rows: t.rows, perS: float64(t.rows) / time.Since(began).Seconds(), cpu: cpu(r.info.PID) - base}
@@ -132,7 +133,10 @@ func (r *rig) ready(ctx context.Context, t *tape) (c cost, err error) {
 		return c, err
 	}
 	c.writtenOf = float64(written-writtenBase) / float64(t.rows)
-	return c, r.stored(ctx, t.rows)
+	if rows != int64(t.rows) {
+		return c, fmt.Errorf("book_delta shows %d rows, want %d", rows, t.rows)
+	}
+	return c, nil
 }
 
 func perLevelUs(d time.Duration, rows int) float64 { return d.Seconds() * 1e6 / float64(rows) }
@@ -289,18 +293,6 @@ func (r *rig) post(ctx context.Context, bodies [][]byte) error {
 	}
 	wg.Wait()
 	return errors.Join(errs[:]...)
-}
-
-// stored makes sure that book_delta has so many rows.
-func (r *rig) stored(ctx context.Context, want int) error {
-	res, err := r.db.Query(ctx, "SELECT count() FROM book_delta")
-	if err != nil {
-		return err
-	}
-	if got, _ := res.Int(0, "count()"); int(got) != want {
-		return fmt.Errorf("book_delta has %d rows, want %d", got, want)
-	}
-	return nil
 }
 
 // tableBytes is what book_delta takes on the disk once its server has stopped: while it
