@@ -9,6 +9,7 @@ require (
 	github.com/goccy/go-yaml v1.19.2
 	github.com/google/btree v1.1.3
 	github.com/klauspost/compress v1.20.3
+	github.com/minio/minlz v1.2.4
 	github.com/puzpuzpuz/xsync/v3 v3.5.1
 	github.com/questdb/go-questdb-client/v3 v3.2.0
 	github.com/tidwall/btree v1.8.2

@@ -21,7 +21,7 @@ func journalRecords(tb testing.TB) (recs [][]byte, rawBytes int64) {
 // TestJournalRatio writes the recording, reads it back, and holds the journal to
 // its compression: what it costs in disk per day depends on that alone.
 func TestJournalRatio(t *testing.T) {
-	const least = 4.8 // s2 in blocks of 256 KiB; 5.02 when this was written
+	const least = 4.8 // in blocks of 256 KiB; 5.10 when this was written
 	recs, raw := journalRecords(t)
 	dir := t.TempDir()
 	w, _, err := journal.Open(journal.OS, dir, journal.Options{})

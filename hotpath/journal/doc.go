@@ -16,7 +16,7 @@
 //	        4  u32  format version               4  u32  stored: bytes of payload
 //	        8  u64  segment number               8  u32  raw: payload unpacked
 //	       16  i64  ts of its first record      12  u32  records
-//	       24  u64  previous segment, 0: none   16  u8   codec 0 raw, 1 s2, 2 hole, 3 zstd
+//	       24  u64  previous segment, 0: none   16  u8   codec, see format.go
 //	       32  u32  blocks in the previous one  17  u8   flags, 0; then u16 0
 //	       36  u32  n, feeds; 1<<31: unknown    20  u32  number within the segment
 //	       40  n x  {u16 feed, u16 0, u32 0,    24  u64  segment number

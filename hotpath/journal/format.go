@@ -14,10 +14,11 @@ const (
 	segmentMagic = 0x534a5444 // "DTJS"
 	blockMagic   = 0x424a5444 // "DTJB"
 
-	codecRaw  = 0
-	codecS2   = 1
-	codecHole = 2 // no records: stands where Fsck has taken damage out
-	codecZstd = 3 // by Pack
+	codecRaw   = 0
+	codecS2    = 1 // by deeptape of before December 2026
+	codecHole  = 2 // no records: stands where Fsck has taken damage out
+	codecZstd  = 3 // by Pack
+	codecMinLZ = 4
 
 	blockHeadSize   = 48
 	segmentFixSize  = 40 // header before its table
@@ -25,17 +26,17 @@ const (
 	segmentTailSize = 8
 	holeSize        = 24
 
-	// blockBytes closes a block: large enough that s2 finds what repeats, small
+	// blockBytes closes a block: large enough that what repeats is found, small
 	// enough that damage costs a fraction of a second of a busy feed.
 	blockBytes = 256 << 10
 
-	// fastBytes is the length from which a block is packed in s2's faster mode.
+	// fastBytes is the length from which a block is packed in the fastest way.
 	fastBytes = 128 << 10
 
 	// MaxRecordBytes is the largest record: 64 MiB of data and its head.
 	MaxRecordBytes = 64<<20 + event.InputHeadSize
 
-	maxStored = MaxRecordBytes + MaxRecordBytes/64 + 1024 // no s2 block of a record is larger
+	maxStored = MaxRecordBytes + MaxRecordBytes/64 + 1024 // no packed block of a record is larger
 	maxFeeds  = 1 << 16
 	noTable   = 1 << 31 // instead of a count of feeds
 )
@@ -179,7 +180,7 @@ func parseBlockHead(b []byte) (h blockHead, ok bool) {
 	switch h.codec {
 	case codecRaw:
 		ok = h.stored == h.raw && h.records > 0
-	case codecS2, codecZstd:
+	case codecS2, codecZstd, codecMinLZ:
 		ok = h.records > 0
 	case codecHole:
 		ok = h.stored == holeSize && h.raw == 0 && h.records == 0

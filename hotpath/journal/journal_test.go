@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/klauspost/compress/s2"
+
 	"deeptape/hotpath/event"
 )
 
@@ -173,6 +175,26 @@ func wantEnds(t *testing.T, rec Recovery, m *model) {
 			t.Fatalf("feed %d ends at pos %d ts %d, want %d %d", f.Feed, f.Pos, f.Ts, m.pos[f.Feed], last[f.Feed])
 		}
 	}
+}
+
+// Journals of before December 2026 have blocks that s2 packed.
+func TestReadsS2(t *testing.T) {
+	dir := t.TempDir()
+	m := newModel(3)
+	var raw []byte
+	for range 50 {
+		raw = append(raw, m.record(400)...)
+	}
+	segment := appendSegmentHead(nil, segmentHead{number: 1, ts: m.ts})
+	for number, encode := range []func(dst, src []byte) []byte{s2.Encode, s2.EncodeBetter} {
+		p := encode(nil, raw)
+		block := append(make([]byte, blockHeadSize), p...)
+		putBlockHead(block, blockHead{raw: uint32(len(raw)), records: 50, codec: codecS2, number: uint32(number), segment: 1, ts: m.ts}, p)
+		segment = append(segment, block...)
+	}
+	must(t, os.WriteFile(segmentName(dir, 1), segment, 0o644))
+	got, _ := readAll(t, NewReader(OS, dir, Position{}))
+	same(t, got, append(m.recs, m.recs...))
 }
 
 func TestLargeRecord(t *testing.T) {

@@ -10,14 +10,14 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// The writer packs blocks with s2, which is fast. A segment that is complete can be
-// packed again with zstd, which has an entropy coder: a journal is digits for the most
-// part, and those it nearly halves. Per MB of the BTCUSDT recording in blocks of 64 KiB:
+// The writer packs blocks fast, see compress. A segment that is complete can be packed
+// again with zstd, which has an entropy coder: a journal is digits for the most part, and
+// those it nearly halves. Per MB of the BTCUSDT recording in blocks of 64 KiB:
 //
-//	s2 0.208 at 1000 MB/s, s2 better 0.194 at 600, zstd fastest 0.123 at 400,
-//	default 0.127 at 330, better 0.121 at 180, best 0.110 at 43
+//	s2 0.208 at 1000 MB/s, zstd fastest 0.123 at 400, default 0.127 at 330,
+//	better 0.121 at 180, best 0.110 at 43
 //
-// and of 150 made streams: 0.325, 0.296, 0.199, 0.198, 0.191, 0.176.
+// and of 150 made streams: 0.325, 0.199, 0.198, 0.191, 0.176.
 
 // packer makes one zstd frame of a block. Its memory is some MB, whatever a record is.
 var packer = sync.OnceValues(func() (*zstd.Encoder, error) {

@@ -8,6 +8,7 @@ import (
 	"math"
 
 	"github.com/klauspost/compress/s2"
+	"github.com/minio/minlz"
 )
 
 // windowBytes is read at once: many blocks, and small enough to throw away.
@@ -255,6 +256,16 @@ func (s *scan) unpack(h blockHead, p []byte) bool {
 		}
 		s.unpacked = grow(s.unpacked, int(h.raw))
 		raw, err := s2.Decode(s.unpacked, p)
+		if err != nil {
+			return false
+		}
+		s.raw = raw
+	case codecMinLZ:
+		if n, err := minlz.DecodedLen(p); err != nil || n != int(h.raw) {
+			return false
+		}
+		s.unpacked = grow(s.unpacked, int(h.raw))
+		raw, err := minlz.Decode(s.unpacked, p)
 		if err != nil {
 			return false
 		}
