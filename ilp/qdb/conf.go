@@ -1,8 +1,10 @@
 package qdb
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"sort"
@@ -262,8 +264,14 @@ func (c Conf) RoundTripper(conns int) http.RoundTripper {
 func (c Conf) NewTransport(conns int) *http.Transport {
 	dialer := &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}
 	return &http.Transport{
-		Proxy:                 nil,
-		DialContext:           dialer.DialContext,
+		Proxy: nil,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := dialer.DialContext(ctx, network, addr)
+			if tcp, ok := c.(*net.TCPConn); ok {
+				return wholeConn{tcp}, err
+			}
+			return c, err
+		},
 		TLSClientConfig:       &tls.Config{InsecureSkipVerify: c.SkipVerify},
 		TLSHandshakeTimeout:   10 * time.Second,
 		MaxConnsPerHost:       conns,
@@ -274,4 +282,20 @@ func (c Conf) NewTransport(conns int) *http.Transport {
 		DisableCompression:    true,
 		ForceAttemptHTTP2:     false,
 	}
+}
+
+// wholeConn lets the body of a request write itself: net/http would copy it through a
+// buffer of 32 KiB.
+type wholeConn struct{ *net.TCPConn }
+
+// ReadFrom is what net/http calls with the body, limited to its length.
+func (c wholeConn) ReadFrom(r io.Reader) (int64, error) {
+	if l, ok := r.(*io.LimitedReader); ok {
+		if body, ok := l.R.(io.WriterTo); ok {
+			n, err := body.WriteTo(c.TCPConn)
+			l.N -= n
+			return n, err
+		}
+	}
+	return c.TCPConn.ReadFrom(r)
 }

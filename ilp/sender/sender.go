@@ -15,7 +15,6 @@
 package sender
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -152,7 +151,7 @@ func (s *Sender) Post(ctx context.Context, b *Batch) Outcome {
 	req.ContentLength = int64(len(b.Body))
 	req.GetBody = func() (io.ReadCloser, error) {
 		s.readers.Add(1)
-		return &bodyReader{body: bytes.NewReader(b.Body), batch: b, sender: s, ctx: inTime}, nil
+		return &bodyReader{rest: b.Body, batch: b, sender: s, ctx: inTime}, nil
 	}
 	req.Body, _ = req.GetBody()
 	defer task.WaitFor(s.bell, func() bool { return s.readers.Load() == 0 })
@@ -175,9 +174,9 @@ func (s *Sender) Post(ctx context.Context, b *Batch) Outcome {
 }
 
 // bodyReader is the body of a request, which belongs to the transport: its goroutines
-// read it, and close it more than once.
+// read it or have it write itself, and close it more than once.
 type bodyReader struct {
-	body   *bytes.Reader
+	rest   []byte
 	batch  *Batch
 	sender *Sender
 	ctx    context.Context
@@ -185,29 +184,60 @@ type bodyReader struct {
 }
 
 func (r *bodyReader) Read(p []byte) (int, error) {
-	if r.batch.MayEnd == nil || r.batch.MayEnd() {
-		return r.body.Read(p)
+	if len(r.rest) == 0 {
+		return 0, io.EOF
 	}
-	if left := r.body.Len() - 1; left > 0 {
-		return r.body.Read(p[:min(len(p), left)])
+	part, err := r.free()
+	n := copy(p, part)
+	r.rest = r.rest[n:]
+	return n, err
+}
+
+// WriteTo writes all of the body.
+func (r *bodyReader) WriteTo(w io.Writer) (written int64, err error) {
+	r.sender.readers.Add(1) // whoever closes it meanwhile must not give Body back
+	defer r.sender.leave()
+	for len(r.rest) > 0 && err == nil {
+		var part []byte
+		if part, err = r.free(); err != nil {
+			break
+		}
+		var n int
+		n, err = w.Write(part)
+		r.rest = r.rest[n:]
+		written += int64(n)
+	}
+	return written, err
+}
+
+// free is what may go now: all of the rest, or all but the last byte. It waits where only
+// that is left.
+func (r *bodyReader) free() ([]byte, error) {
+	if r.batch.MayEnd == nil || r.batch.MayEnd() {
+		return r.rest, nil
+	}
+	if left := len(r.rest) - 1; left > 0 {
+		return r.rest[:left], nil
 	}
 	patient, cancel := r.sender.sched.WithTimeout(r.ctx, mostKept)
 	defer cancel()
 	defer r.sender.sched.AfterFunc(patient, r.sender.Wake)()
 	task.WaitFor(r.sender.endBell, func() bool { return r.batch.MayEnd() || r.closed.Load() || patient.Err() != nil })
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.body.Read(p)
+	return r.rest, r.ctx.Err()
 }
 
 func (r *bodyReader) Close() error {
 	if !r.closed.Swap(true) {
-		r.sender.readers.Add(-1)
-		r.sender.bell.Ring()
+		r.sender.leave()
 		r.sender.Wake()
 	}
 	return nil
+}
+
+// leave says that a reader of the body has done with it.
+func (s *Sender) leave() {
+	s.readers.Add(-1)
+	s.bell.Ring()
 }
 
 // noAnswer is the outcome of a request that no answer came to. ctx is the caller's,
