@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -232,6 +233,11 @@ func applyBook(b bookRival, m *bookMessage) {
 	if m.clear {
 		b.Clear()
 	}
+	if own, ok := b.(*book.Book); ok { // as the agent does
+		own.Foresee(m.levels)
+		own.Apply(m.levels)
+		return
+	}
 	for i := range m.levels {
 		l := &m.levels[i]
 		b.Set(l.Side, l.Px, l.Qty)
@@ -359,8 +365,8 @@ func leastBook(tape *bookTape, rounds int) (perLevel []float64) {
 	return perLevel
 }
 
-// BenchmarkBookMany: so many books that they share no cache, a message to each in turn.
-func BenchmarkBookMany(b *testing.B) {
+// manyBooksTape has so many books that they share no cache, and a message for each in turn.
+func manyBooksTape() *bookTape {
 	const books, messages = 256, 200
 	one := peakBookTape()
 	tape := &bookTape{books: books}
@@ -373,8 +379,20 @@ func BenchmarkBookMany(b *testing.B) {
 			tape.add(m)
 		}
 	}
-	for _, rival := range bookRivals {
-		b.Run("books=256/v="+rival.name, func(b *testing.B) {
+	return tape
+}
+
+// unforeseen is a ladder that is not told what is to come.
+type unforeseen struct{ *book.Book }
+
+// BenchmarkBookMany: so many books that they share no cache, a message to each in turn.
+func BenchmarkBookMany(b *testing.B) {
+	tape := manyBooksTape()
+	rivals := slices.Clone(bookRivals)
+	rivals = append(rivals, rivals[0])
+	rivals[len(rivals)-1].name, rivals[len(rivals)-1].make = "unforeseen", func() bookRival { return unforeseen{book.New(1)} }
+	for _, rival := range rivals {
+		b.Run(fmt.Sprintf("books=%d/v=%s", tape.books, rival.name), func(b *testing.B) {
 			own := makeBooks(tape, rival.make)
 			var total int64
 			for b.Loop() {
@@ -382,7 +400,7 @@ func BenchmarkBookMany(b *testing.B) {
 			}
 			b.ReportMetric(float64(total)/float64(b.N*tape.levels), "ns/level")
 			if x, ok := own[0].(*book.Book); ok {
-				b.ReportMetric(float64(books*x.Bytes())/(1<<20), "MiB")
+				b.ReportMetric(float64(tape.books*x.Bytes())/(1<<20), "MiB")
 			}
 		})
 	}
@@ -440,6 +458,21 @@ func ratioBookPeak(t *testing.T) float64 {
 	ns := leastBook(peakBookTape(), 8)
 	t.Logf("peak: %.1f ns a level in %v", ns, bookNames())
 	return ns[0] / ns[1]
+}
+
+// ratioBookMany is what asking the memory ahead is for: books that share no cache.
+func ratioBookMany(t *testing.T) float64 {
+	tape := manyBooksTape()
+	asked := makeBooks(tape, bookRivals[0].make)
+	alone := makeBooks(tape, func() bookRival { return unforeseen{book.New(1)} })
+	least := [2]int64{math.MaxInt64, math.MaxInt64}
+	for range 4 {
+		for i, books := range [][]bookRival{asked, alone} {
+			least[i] = min(least[i], sumNs(replayBook(books, tape)))
+		}
+	}
+	t.Logf("%d books: %.1f ns a level, unforeseen %.1f", tape.books, float64(least[0])/float64(tape.levels), float64(least[1])/float64(tape.levels))
+	return float64(least[0]) / float64(least[1])
 }
 
 func bookNames() (names []string) {

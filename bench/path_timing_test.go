@@ -73,6 +73,9 @@ func (p *pathRig) input(kind event.InputKind, aux int64, data []byte) {
 	p.pos++
 	p.now += 100_000
 	in := event.Input{InputHead: event.InputHead{Kind: kind, Pos: p.pos, Ts: p.now, Aux: aux}, Data: data}
+	if kind == event.InputFrame { // as a session does
+		p.m.Foresee(data)
+	}
 	if p.w != nil {
 		b, _ := p.l.Inputs.Claim(event.InputSize(len(data)))
 		if b == nil {
@@ -142,7 +145,7 @@ func (p *pathRig) play(inputs []event.Input) {
 // BenchmarkPath is what a recording costs on one core, by level of its books; its
 // trades and quotes come with them. stage=decode: frames to messages and no more.
 // stage=feed: to rows, through sequence, book and coverage. stage=path: also into the
-// journal (s2, no fsync) and into the lines that QuestDB is sent. Sockets and the rest
+// journal (packed, no fsync) and into the lines that QuestDB is sent. Sockets and the rest
 // of the kernel's work are not in it.
 func BenchmarkPath(b *testing.B) {
 	for _, r := range recordings(b) {

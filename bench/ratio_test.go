@@ -15,6 +15,7 @@ var ratioMeasures = map[string]func(t *testing.T) float64{
 	"decode/coinbase":     func(t *testing.T) float64 { return ratioDecode(t, "coinbase") },
 	"book/recordings":     ratioBookRecordings,
 	"book/peak":           ratioBookPeak,
+	"book/many":           ratioBookMany,
 	"frames/gobwas-bufio": ratioFrames,
 	"ring/xsync":          ratioRing,
 	"line/book_delta":     ratioLineBook,

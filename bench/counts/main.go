@@ -108,10 +108,8 @@ func bookRound(records [][]byte, tops bool) func() uint64 {
 			if m.clear {
 				m.book.Clear()
 			}
-			for j := range m.levels {
-				l := &m.levels[j]
-				m.book.Set(l.Side, l.Px, l.Qty)
-			}
+			m.book.Foresee(m.levels)
+			m.book.Apply(m.levels)
 			if tops {
 				for side := event.Bid; side <= event.Ask; side++ {
 					for i := range m.book.Top(side, top) {

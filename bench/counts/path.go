@@ -85,6 +85,9 @@ func feedRound(records [][]byte) (func() uint64, error) {
 			_, inst, status := event.SplitRestAux(in.Aux)
 			in.Aux = event.RestAux(requests[inst], inst, status)
 		}
+		if in.Kind == event.InputFrame { // as a session does
+			m.Foresee(in.Data)
+		}
 		l.Begin(pos)
 		if err := m.Step(&in); err != nil {
 			panic(err)

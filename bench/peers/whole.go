@@ -212,6 +212,9 @@ func newFeedRig(c *corpus) (*feedRig, error) {
 func (f *feedRig) step(kind event.InputKind, aux int64, data []byte) error {
 	f.pos++
 	f.now += 100_000
+	if kind == event.InputFrame { // as a session does
+		f.m.Foresee(data)
+	}
 	return f.m.Step(&event.Input{InputHead: event.InputHead{Kind: kind, Pos: f.pos, Ts: f.now, Aux: aux}, Data: data})
 }
 

@@ -36,18 +36,24 @@ const (
 //   - every level in far that is on the grid is worse than the whole window, and
 //     if the window is empty there is none
 type ladder struct {
-	far   far
 	flip  int64 // 0 for bids, -1 for asks: px^flip and t^flip are greater if better
 	lo    int64
 	best  int64
 	count int
+	slots *[windowTicks]int64
+	bits  *[windowTicks / 64]uint64
 	words [windowTicks / 64 / 64]uint64
+	far   far
+}
+
+// window is the large part of a ladder, apart from what every change of a book needs.
+type window struct {
 	bits  [windowTicks / 64]uint64
 	slots [windowTicks]int64
 }
 
-func (l *ladder) init(flip int64) {
-	l.flip = flip
+func (l *ladder) init(flip int64, w *window) {
+	l.flip, l.slots, l.bits = flip, &w.slots, &w.bits
 	l.lo = windowLow(flip)
 	l.best = l.lo
 }

@@ -24,7 +24,8 @@
 // The way of a frame, by file:
 //
 //	feed.go      Step: an input by its kind, and what ends or starts everything
-//	frame.go     decode, then message after message; the frame gets one outcome
+//	foresee.go   decode, while the journal does not have the frame yet
+//	frame.go     message after message; the frame gets one outcome
 //	lines.go     which of two lines is believed; held.go: what waits for the other
 //	chain.go     do its ids follow?  canary.go: is the book right after it, and which
 //	             check means nothing any more
@@ -258,6 +259,7 @@ type Machine struct {
 	frames *ledger.Frames
 	rows   *ledger.RowsDerived
 
+	foreseen  foreseen
 	insts     []instrument
 	actions   []Action
 	now       int64  // stamp of the input that is being stepped
@@ -309,6 +311,9 @@ func (m *Machine) Step(in *event.Input) error {
 	m.now, m.pos, m.frameTs = in.Ts, in.Pos, in.Ts
 	m.actions = m.actions[:0]
 	m.eventTs = event.Null
+	if in.Kind != event.InputFrame {
+		m.foreseen.data = nil // batch may become another's
+	}
 	if in.Kind == event.InputRun {
 		return m.run(in)
 	}

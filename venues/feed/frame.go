@@ -9,7 +9,7 @@ import (
 // frame decodes one frame, gives each of its messages its place, and books the
 // frame under one outcome.
 func (m *Machine) frame(in *event.Input) {
-	reason := m.decode(func() ledger.Reason { return m.dec.Decode(in.Data, &m.batch) })
+	reason := m.decode(func() ledger.Reason { return m.read(in.Data) })
 	m.count(in.Line)
 	if reason != ledger.Accepted {
 		m.frames.Reject(reason)
@@ -220,9 +220,7 @@ func (m *Machine) applyDelta(inst *instrument, line uint8, msg *venues.Message) 
 		bids = m.collect(inst)
 	}
 	levels := m.batch.Levels[msg.Lo:msg.Hi]
-	for i := range levels {
-		inst.book.Set(levels[i].Side, levels[i].Px, levels[i].Qty)
-	}
+	inst.book.Apply(levels)
 	if !m.checkBook(inst, msg) {
 		return false
 	}

@@ -28,6 +28,7 @@ type rig struct {
 	sink   memorySink
 	notes  []string
 	sent   []string
+	buffer []byte   // of the inputs' bytes
 	asked  []Action // fetches
 	redial []Action
 	line   uint8 // that the next inputs are of
@@ -92,8 +93,12 @@ func (r *rig) stepInput(in event.Input) {
 	r.t.Helper()
 	r.inputs = append(r.inputs, in)
 	before := len(r.sink.records)
-	borrowed := append([]byte(nil), in.Data...)
-	in.Data = borrowed
+	// Frames come in one buffer, as from a socket, and most are foreseen, as a session's are.
+	borrowed := append(r.buffer[:0], in.Data...)
+	r.buffer, in.Data = borrowed, borrowed
+	if in.Kind == event.InputFrame && in.Pos%3 > 0 {
+		r.m.Foresee(borrowed)
+	}
 	if err := r.m.Step(&in); err != nil {
 		r.t.Fatal(err)
 	}
@@ -180,8 +185,12 @@ func side(levels string) string {
 
 func (r *rig) depth(i int, first, last int64, bids, asks string) {
 	r.t.Helper()
-	r.frame(fmt.Sprintf(`{"stream":"x","data":{"e":"depthUpdate","E":%d,"s":%q,"U":%d,"u":%d,"b":%s,"a":%s}}`,
-		r.now/1e6, r.cfg.Instruments[i].Symbol, first, last, side(bids), side(asks)))
+	r.frame(r.depthText(i, first, last, bids, asks))
+}
+
+func (r *rig) depthText(i int, first, last int64, bids, asks string) string {
+	return fmt.Sprintf(`{"stream":"x","data":{"e":"depthUpdate","E":%d,"s":%q,"U":%d,"u":%d,"b":%s,"a":%s}}`,
+		r.now/1e6, r.cfg.Instruments[i].Symbol, first, last, side(bids), side(asks))
 }
 
 func (r *rig) trade(i int, id int64, px, qty string) {

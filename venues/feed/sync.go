@@ -197,9 +197,7 @@ func (m *Machine) applySnapshot(inst *instrument, msg *venues.Message) {
 func (m *Machine) load(inst *instrument, msg *venues.Message) {
 	inst.book.Clear()
 	levels := m.batch.Levels[msg.Lo:msg.Hi]
-	for i := range levels {
-		inst.book.Set(levels[i].Side, levels[i].Px, levels[i].Qty)
-	}
+	inst.book.Apply(levels)
 	inst.keyframeOwed = false
 }
 

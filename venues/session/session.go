@@ -4,8 +4,9 @@
 //
 //	read ─► stamp ─► inputs ring (journal) ─► machine.Step ─► row ring
 //
-// Every input is offered to the journal before the machine sees it; a frame that
-// finds no room there is dropped, counted, and stands in the journal as a loss.
+// Every input is offered to the journal before the machine steps it (a frame is decoded
+// before, see Machine.Foresee); a frame that finds no room there is dropped, counted,
+// and stands in the journal as a loss.
 // This package must never decide anything that a row depends on: it may only
 // choose when to dial, to wait and to fetch, and all of that becomes an input.
 //
@@ -338,6 +339,7 @@ func (s *Session) leaveSide() {
 
 // frame journals and steps one frame.
 func (s *Session) frame(line uint8, payload []byte, stamp int64) error {
+	s.machine.Foresee(payload) // what it needs comes while the journal takes the frame
 	taken, err := s.inputOf(line, event.InputFrame, stamp, 0, payload)
 	if !taken || err != nil {
 		return err
