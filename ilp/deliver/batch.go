@@ -33,6 +33,7 @@ type batch struct {
 	body    []byte
 	rows    int
 	firstNs int64            // when its first row was encoded
+	lastNs  int64            // and its last
 	endNs   [numGroups]int64 // the latest ts that it has
 
 	// Per lane: the lowest input position in it (0: none), rows, of them refused
@@ -57,7 +58,7 @@ func newBatch(lanes, rows int) *batch {
 }
 
 func (b *batch) reset(t bulkTable) {
-	b.table, b.body, b.rows, b.firstNs, b.endNs = t, b.body[:0], 0, 0, [numGroups]int64{}
+	b.table, b.body, b.rows, b.firstNs, b.lastNs, b.endNs = t, b.body[:0], 0, 0, 0, [numGroups]int64{}
 	clear(b.low)
 	clear(b.rowsOf)
 	clear(b.refusedOf)
@@ -68,6 +69,7 @@ func (b *batch) add(lane int, pos uint64, rows int, now int64) {
 	if b.rows == 0 {
 		b.firstNs = now
 	}
+	b.lastNs = now
 	if b.low[lane] == 0 {
 		b.low[lane] = pos
 		b.journalledNs[lane] = now

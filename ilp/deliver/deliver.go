@@ -87,6 +87,7 @@ type Deliverer struct {
 	heldNs   int64            // when the next row is old enough to be taken; 0: none is too young
 	free     []*batch
 	posters  []*poster
+	wasFull  [numBulk]bool          // the batch before was
 	turns    [numBulk]uint64        // batches that have been given to them
 	answered [numBulk]atomic.Uint64 // the latest of them that something has become of
 	work     task.Queue[*batch]     // for the posters
@@ -273,12 +274,26 @@ func (d *Deliverer) waitReady(ctx context.Context, bell *ring.Doorbell) bool {
 // lanes must be closed, or be about to be.
 func (d *Deliverer) Stop() { d.stopping.Store(true); d.bell.Ring() }
 
+// burstNs is how long nothing may have come for a burst to be over.
+const burstNs = int64(20 * time.Millisecond)
+
+// dueNs is when a batch goes that does not become full: some time after its first row, so
+// that QuestDB has few transactions; but the rest of a burst, after a full batch, as soon
+// as the burst is over. It is one transaction more, after many rows.
+func (d *Deliverer) dueNs(b *batch) int64 {
+	due := b.firstNs + int64(d.opt.FlushEvery)
+	if d.wasFull[b.table] {
+		due = min(due, b.lastNs+burstNs)
+	}
+	return due
+}
+
 func (d *Deliverer) parkFor() time.Duration {
 	wait := d.opt.FlushEvery
 	now := d.clock()
 	for _, b := range d.building {
 		if b != nil && b.rows > 0 {
-			wait = min(wait, max(time.Millisecond, time.Duration(b.firstNs-now)+d.opt.FlushEvery))
+			wait = min(wait, max(time.Millisecond, time.Duration(d.dueNs(b)-now)))
 		}
 	}
 	if d.heldNs != 0 {
@@ -304,7 +319,7 @@ func (d *Deliverer) step() (worked bool, err error) {
 			continue
 		}
 		age := time.Duration(now - b.firstNs)
-		due := (b.rows >= d.opt.FlushRows || age >= d.opt.FlushEvery) && d.isWhole(b)
+		due := (b.rows >= d.opt.FlushRows || now >= d.dueNs(b)) && d.isWhole(b)
 		if b.rows > 0 && (due || age >= 2*d.opt.FlushEvery || d.stopping.Load()) {
 			d.dispatch(t)
 			worked = true
@@ -356,6 +371,7 @@ func (d *Deliverer) takeBatch(t bulkTable) *batch {
 func (d *Deliverer) dispatch(t int) {
 	b := d.building[t]
 	d.building[t] = d.takeBatch(bulkTable(t))
+	d.wasFull[t] = b.rows >= d.opt.FlushRows
 	d.turns[t]++
 	b.turn = d.turns[t]
 	d.unacked[b] = struct{}{}

@@ -226,3 +226,50 @@ func TestStoredInOrder(t *testing.T) {
 		t.Errorf("%d rows were stored after younger ones, in %d batches", passed, r.db.posts)
 	}
 }
+
+// What no batch is full of waits for more; but the rest of a burst, behind a full batch,
+// only until the burst is over, and no row later than others.
+func TestRestOfABurst(t *testing.T) {
+	const flushRows = 100
+	s := newStepped(t, 1, flushRows)
+	burst := func(rows int) {
+		for range rows / 10 {
+			s.put(0, s.now, 10)
+			s.now += 100_000
+		}
+		s.written(0)
+		s.now += holdNs
+		s.step()
+	}
+	// after is how long it takes until a batch of so many rows goes.
+	after := func(rows int) int64 {
+		t.Helper()
+		for from := s.now; ; s.now += ms {
+			s.step()
+			if sent := s.sent(); len(sent) > 0 {
+				if len(sent) != 1 || len(sent[0]) != rows {
+					t.Fatalf("%d batches, the first of %d rows; want one of %d", len(sent), len(sent[0]), rows)
+				}
+				return (s.now - from) / ms
+			}
+			if s.now-from > 500*ms {
+				t.Fatal("nothing goes")
+			}
+		}
+	}
+	want := func(what string, got, most, least int64) {
+		t.Helper()
+		if got > most || got < least {
+			t.Errorf("%s goes after %d ms, want %d to %d", what, got, least, most)
+		}
+	}
+	burst(50)
+	want("what is no burst", after(50), 200, 199)
+	burst(150)
+	if sent := s.sent(); len(sent) != 1 || len(sent[0]) != flushRows {
+		t.Fatalf("a burst made %d batches", len(sent))
+	}
+	want("the rest of a burst", after(50), burstNs/ms, burstNs/ms-1)
+	burst(50)
+	want("what comes after it", after(50), 200, 199)
+}
