@@ -103,6 +103,8 @@ func (p *plainRig) take(frame []byte) error {
 	}
 	for i := range p.batch.Messages {
 		m := &p.batch.Messages[i]
+		b, levels := p.books[m.Inst], p.batch.Levels[m.Lo:m.Hi]
+		b.Foresee(levels) // as the agent does
 		seq := p.seq[m.Inst]
 		if m.Seq <= seq {
 			continue
@@ -111,11 +113,7 @@ func (p *plainRig) take(frame []byte) error {
 			return fmt.Errorf("message %d does not follow %d", m.First, seq)
 		}
 		p.seq[m.Inst] = m.Seq
-		b := p.books[m.Inst]
-		levels := p.batch.Levels[m.Lo:m.Hi]
-		for j := range levels {
-			b.Set(levels[j].Side, levels[j].Px, levels[j].Qty)
-		}
+		b.Apply(levels)
 	}
 	return nil
 }

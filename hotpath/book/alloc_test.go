@@ -18,7 +18,7 @@ func TestNoAllocations(t *testing.T) {
 	market := make([]event.Level, 20000)
 	for i := range market {
 		side := event.Bid + event.Side(i%2)
-		away := int64(r.ExpFloat64() * 8000)
+		away := int64(r.ExpFloat64() * windowTicks * 3 / 2)
 		if side == event.Bid {
 			away = -away
 		}

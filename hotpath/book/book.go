@@ -29,10 +29,10 @@ type Level struct{ Px, Qty int64 }
 
 // Book is the book of one instrument. It is not safe for use by two goroutines.
 //
-// Memory: 261 KiB, plus about 25 bytes (at most 64) for each level that ever
+// Memory: 521 KiB, plus about 25 bytes (at most 64) for each level that ever
 // stood in a far list at the same time; nothing is given back before the book is. A
-// book of 43,000 levels, nearly all of them far, takes 1.3 MB (TestBookMemory in bench
-// holds all of this to budgets). 256 books take 65 MiB and share no cache: a level costs 12
+// book of 43,000 levels, nearly all of them far, takes 1.6 MB (TestBookMemory in bench
+// holds all of this to budgets). 256 books take 130 MiB and share no cache: a level costs 12
 // ns where each message goes to another book, 27-43 if it is not foreseen (see Foresee),
 // sorted slices 96-109, trees 145-229.
 //

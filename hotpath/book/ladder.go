@@ -6,10 +6,11 @@ import (
 )
 
 const (
-	// windowTicks is the number of slots of a side: 128 KiB of sizes. In the
-	// BTCUSDT recording 92 % of all level updates lie this close to the touch,
-	// and twice as many slots would hold only 95 %.
-	windowTicks = 1 << 14
+	// windowTicks is the number of slots of a side: 256 KiB of sizes, of which the kernel
+	// gives what is used. In the BTCUSDT recording 95 % of all level updates lie this
+	// close to the touch, with half of the slots 92 %; a level far away takes ten times as
+	// long, so that a level takes 10.5 ns on average instead of 12.7.
+	windowTicks = 1 << 15
 
 	// headroomTicks is the room above the best price after the window has slid:
 	// what a rally may gain before the next slide.
