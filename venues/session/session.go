@@ -337,21 +337,21 @@ func (s *Session) leaveSide() {
 	s.lines.readers.Wait()
 }
 
-// frame journals and steps one frame.
-func (s *Session) frame(line uint8, payload []byte, stamp int64) error {
+// frame journals and steps one frame, and says when that was done.
+func (s *Session) frame(line uint8, payload []byte, stamp int64) (now int64, err error) {
 	s.machine.Foresee(payload) // what it needs comes while the journal takes the frame
 	taken, err := s.inputOf(line, event.InputFrame, stamp, 0, payload)
+	now = s.clock.NowNs()
 	if !taken || err != nil {
-		return err
+		return now, err
 	}
 	// Published: the rows are on their way.
-	now := s.clock.NowNs()
 	s.lane.ReadPublished.Record(now - stamp)
 	if ts := s.machine.EventTs(); ts != event.Null {
 		s.lane.VenueRead.Record(stamp - ts)
 		s.lane.VenuePublished.Record(now - ts)
 	}
-	return nil
+	return now, nil
 }
 
 // serve takes frames from one connection until it ends.
@@ -370,17 +370,20 @@ func (s *Session) serve(ctx context.Context, conn Conn) error {
 		}
 		payload, stamp, outcome := conn.ReadBy(s.deadline())
 		var err error
+		var now int64
 		switch outcome {
 		case wire.Message:
-			err = s.frame(s.lines.line, payload, stamp)
+			now, err = s.frame(s.lines.line, payload, stamp)
 		case wire.Closed:
 			s.reconnect = conn.Err().Error()
 			s.countEnd(conn.Err())
 		}
-		if err == nil && outcome != wire.Message {
-			err = s.drainInbox()
+		if outcome != wire.Message {
+			if err == nil {
+				err = s.drainInbox()
+			}
+			now = s.clock.NowNs()
 		}
-		now := s.clock.NowNs()
 		if err == nil && now >= s.nextTick {
 			if err := quiet.second(conn.ProgressNs()); err != nil {
 				s.reconnect = err.Error()

@@ -127,7 +127,7 @@ func (s *Session) takeSide(d *side, all bool) error {
 		if rec == nil {
 			break
 		}
-		if err := s.frame(d.line, rec[8:], int64(binary.LittleEndian.Uint64(rec))); err != nil {
+		if _, err := s.frame(d.line, rec[8:], int64(binary.LittleEndian.Uint64(rec))); err != nil {
 			return err
 		}
 		d.frames.Release()
@@ -137,7 +137,8 @@ func (s *Session) takeSide(d *side, all bool) error {
 	}
 	if rec := d.leftover; all && rec != nil {
 		d.leftover = nil
-		return s.frame(d.line, rec[8:], int64(binary.LittleEndian.Uint64(rec)))
+		_, err := s.frame(d.line, rec[8:], int64(binary.LittleEndian.Uint64(rec)))
+		return err
 	}
 	return nil
 }
