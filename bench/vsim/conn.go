@@ -150,6 +150,10 @@ func (c *conn) ReadBy(deadlineNs int64) (payload []byte, stampNs int64, outcome 
 	}
 }
 
+func (c *conn) Ready() bool {
+	return len(c.queue) > 0 && c.queue[0].atNs <= c.v.m.nowNs && !c.queue[0].ping
+}
+
 func (c *conn) Interrupt() {
 	c.rung = true
 	c.wake()

@@ -138,7 +138,7 @@ func (l *Lane) Claim(n int) []byte {
 // Commit publishes the record that was claimed. Owner only.
 func (l *Lane) Commit() { l.rows.Commit() }
 
-// End publishes that all rows of the input at Begin's pos are on their way. What
+// End publishes that all rows of the inputs up to the last Begin's are on their way. What
 // the owner counts must be published before. Owner only.
 func (l *Lane) End() { l.derived.Store(l.pos) }
 

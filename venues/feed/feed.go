@@ -307,6 +307,19 @@ func (m *Machine) EventTs() int64 { return m.eventTs }
 // Step takes one input. It fails only where the journal itself cannot be right:
 // a run record that does not parse, or an input before it.
 func (m *Machine) Step(in *event.Input) error {
+	err := m.StepUnpublished(in)
+	m.Publish()
+	return err
+}
+
+// Publish shows the ledgers what has been counted.
+func (m *Machine) Publish() {
+	m.frames.Publish()
+	m.rows.Publish()
+}
+
+// StepUnpublished is Step but for Publish, which may follow after several.
+func (m *Machine) StepUnpublished(in *event.Input) error {
 	missing := in.Pos != m.pos+1
 	m.now, m.pos, m.frameTs = in.Ts, in.Pos, in.Ts
 	m.actions = m.actions[:0]
@@ -355,8 +368,6 @@ func (m *Machine) Step(in *event.Input) error {
 	if m.holding > 0 {
 		m.settle()
 	}
-	m.frames.Publish()
-	m.rows.Publish()
 	return nil
 }
 
@@ -400,8 +411,6 @@ func (m *Machine) run(in *event.Input) error {
 		}
 		inst.stats = InstrumentStats{} // the gap before a run is not one of the run's
 	}
-	m.frames.Publish()
-	m.rows.Publish()
 	return nil
 }
 

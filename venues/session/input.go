@@ -68,12 +68,23 @@ func (s *Session) inputOf(line uint8, kind event.InputKind, ts, aux int64, data 
 func (s *Session) step(in *event.Input) error {
 	s.pos = in.Pos
 	s.lane.Begin(s.pos)
-	err := s.machine.Step(in)
-	s.lane.End()
+	err := s.machine.StepUnpublished(in)
+	if s.unpublished = true; in.Kind != event.InputFrame {
+		s.publish()
+	}
 	if err == nil && len(s.machine.Actions()) > 0 {
 		s.do(s.machine.Actions())
 	}
 	return err
+}
+
+// publish shows what has been counted, and lets the deliverer have the rows up to here:
+// once for all messages of a read, for that is half of the locked instructions that a
+// message takes. serve calls it before it may wait for the venue.
+func (s *Session) publish() {
+	s.machine.Publish()
+	s.lane.End()
+	s.unpublished = false
 }
 
 const forEver = time.Duration(math.MaxInt64)

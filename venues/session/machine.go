@@ -14,6 +14,7 @@ type Conn interface {
 	// ReadBy returns the next message, borrowed until the next ReadBy, and its stamp;
 	// or why there is none.
 	ReadBy(deadlineNs int64) (payload []byte, stampNs int64, outcome wire.ReadOutcome)
+	Ready() bool // the next ReadBy has a message and will not wait, if it is not interrupted
 	Interrupt()
 	WriteText(b []byte) error
 	Close(code uint16, reason string)

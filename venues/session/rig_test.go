@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,6 +35,8 @@ type rig struct {
 	done   chan error
 	bell   *ring.Doorbell
 	taker  sync.WaitGroup
+
+	ready atomic.Int64 // reads before which the next message was there
 
 	mu     sync.Mutex
 	inputs [][]byte // the journal
@@ -89,6 +92,14 @@ func newRig(t *testing.T, v *testVenue, o rigOptions) *rig {
 		Budgets: budgets, Rest: rest,
 		Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)), Rand: rand.New(rand.NewPCG(1, 2)),
 	}, r.l, cfg, 0)
+	dial := r.s.opt.Dial
+	r.s.opt.Dial = func(ctx context.Context, url string, maxBytes int) (Conn, error) {
+		conn, err := dial(ctx, url, maxBytes)
+		if err != nil {
+			return nil, err
+		}
+		return &waitingConn{conn, r}, nil
+	}
 	if o.change != nil {
 		o.change(r.s)
 	}
@@ -100,6 +111,23 @@ func newRig(t *testing.T, v *testVenue, o rigOptions) *rig {
 	t.Cleanup(cancel)
 	go func() { r.done <- r.s.Run(ctx) }()
 	return r
+}
+
+// waitingConn sees that nothing is unpublished where the owner may wait for the venue.
+type waitingConn struct {
+	Conn
+	r *rig
+}
+
+func (c *waitingConn) ReadBy(deadlineNs int64) ([]byte, int64, wire.ReadOutcome) {
+	if live := c.r.s.live.Load(); live != nil && *live == Conn(c) && !c.Ready() {
+		if pos, shown := c.r.s.pos, c.r.l.Derived(); pos != shown {
+			c.r.t.Errorf("the session waits at input %d and has published those up to %d", pos, shown)
+		}
+	} else if live != nil && *live == Conn(c) {
+		c.r.ready.Add(1)
+	}
+	return c.Conn.ReadBy(deadlineNs)
 }
 
 type testWriter struct{ t *testing.T }

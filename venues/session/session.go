@@ -112,6 +112,7 @@ type Session struct {
 	lostFirstTs int64
 	lostLastTs  int64
 	reconnect   string // why, if the machine asked for it
+	unpublished bool   // frames have been stepped since the last publish
 
 	counters Counters
 	status   atomic.Pointer[feed.Status]
@@ -360,6 +361,7 @@ func (s *Session) serve(ctx context.Context, conn Conn) error {
 	s.live.Store(&conn)
 	quiet := s.silence()
 	defer func() {
+		s.publish()
 		conn.Close(1000, "") // also after an error
 		s.conn = nil
 		s.live.Store(nil)
@@ -367,6 +369,9 @@ func (s *Session) serve(ctx context.Context, conn Conn) error {
 	for ctx.Err() == nil && s.reconnect == "" {
 		if err := s.send(); err != nil {
 			return err
+		}
+		if s.unpublished && !conn.Ready() {
+			s.publish()
 		}
 		payload, stamp, outcome := conn.ReadBy(s.deadline())
 		var err error

@@ -51,6 +51,9 @@ func TestRecord(t *testing.T) {
 	r.wait("all frames", func() bool { return r.count(event.InputFrame) == 2001 }) // and one ack
 	r.wait("a tick", func() bool { return r.count(event.InputTick) >= 1 && live(r.s) })
 	r.stop()
+	if r.ready.Load() < 100 {
+		t.Errorf("of 2,000 messages only %d were there before they were read", r.ready.Load())
+	}
 	want := []event.InputKind{event.InputRun, event.InputConnect, event.InputCommand}
 	for i, in := range r.journal()[:3] {
 		if in.Kind != want[i] {

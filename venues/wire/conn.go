@@ -162,6 +162,10 @@ func (c *Conn) ReadBy(deadlineNs int64) (payload []byte, stampNs int64, outcome 
 	return c.Read(c.deadline)
 }
 
+// Ready says that a Read that is not interrupted returns a message without a look at the
+// socket. It may say no where that is so. The owner's.
+func (c *Conn) Ready() bool { return !c.done && c.f.ready() }
+
 // ProgressNs is the stamp of the last read that got on, 0 for none: it ended a frame, or
 // brought the 4096th byte since the last that did. A server that sends a byte now and
 // then is as good as silent. The owner's.

@@ -82,6 +82,20 @@ func (e *ProtocolError) Error() string {
 	return fmt.Sprintf("cannot accept the frame at byte %d: %s (close code %d)", e.Offset, e.What, e.Code)
 }
 
+// ready says that next will return a message that stands whole at the front, in one frame
+// of up to 65,535 bytes as nearly all do. Of others it says no.
+func (f *frames) ready() bool {
+	b := f.buf[f.r:f.w]
+	if len(b) < 4 || b[0] != 0x81 && b[0] != 0x82 || b[1] > 126 || f.inMessage {
+		return false
+	}
+	n, head := int(b[1]), 2
+	if n == 126 {
+		n, head = int(b[2])<<8|int(b[3]), 4
+	}
+	return n <= f.maxMessage && len(b) >= head+n
+}
+
 // next returns the next thing in the buffer. Its payload borrows from the buffer
 // and is valid until the next call of next or space. The error is set with fBad.
 //

@@ -18,6 +18,7 @@ type verdict struct {
 	items []string // "m:payload", "ping:...", "pong:...", "close:..."
 	bad   bool
 	pos   uint64 // bytes of whole frames before the end or the offending frame
+	ready int    // messages that frames saw coming
 	head  bool   // the stream ends inside a header (the reference cannot judge it yet)
 }
 
@@ -76,7 +77,14 @@ func viaFrames(t *testing.T, data []byte, bufBytes int, rng *rand.Rand) (v verdi
 	f := newFrames(bufBytes, fuzzMaxMessage)
 	fed := 0
 	for {
+		ready := f.ready()
 		kind, p, bad := f.next()
+		if ready {
+			v.ready++
+			if kind != fMessage {
+				t.Fatalf("ready for a message, and what came was %d", kind)
+			}
+		}
 		if f.msg > f.end && f.inMessage || f.r > f.w || f.w > len(f.buf) || f.inMessage && f.end > f.r {
 			t.Fatalf("invariant broken: %+v", f)
 		}
@@ -131,12 +139,15 @@ func FuzzFrames(f *testing.F) {
 	})
 }
 
+var readyMessages int
+
 func compareWithReference(t *testing.T, data []byte, seed uint64) {
 	t.Helper()
 	want := reference(data)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	got := viaFrames(t, data, minReadBufferBytes+int(seed%5000), rng)
 	check(t, "items", got.items, want.items)
+	readyMessages += got.ready
 	if got.pos != want.pos {
 		t.Fatalf("stopped at byte %d, want %d", got.pos, want.pos)
 	}
@@ -190,6 +201,9 @@ func TestFramesAgainstReference(t *testing.T) {
 		if t.Failed() {
 			t.Fatalf("seed %d, stream seed %d", seed, s)
 		}
+	}
+	if readyMessages < 1000 {
+		t.Errorf("seed %d: only %d messages were seen coming", seed, readyMessages)
 	}
 	if whole < 1000 {
 		t.Errorf("seed %d: only %d streams were right to the end", seed, whole)
