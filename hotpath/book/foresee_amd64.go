@@ -6,6 +6,8 @@ import (
 	"deeptape/hotpath/event"
 )
 
+//lint:file-ignore U1000 the assembler uses them
+
 // For foresee_amd64.s.
 const (
 	levelBytes = unsafe.Sizeof(event.Level{})
