@@ -237,6 +237,7 @@ func (j *journaler) commit() bool {
 		j.lanes[w.lane].PublishedJournalled.Record(now - w.ts)
 	}
 	for i, l := range j.lanes {
+		l.PublishedJournalled.Publish()
 		if j.taken[i] > 0 {
 			l.SetWritten(j.taken[i])
 		}

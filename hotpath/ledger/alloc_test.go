@@ -21,6 +21,7 @@ func TestNoAllocations(t *testing.T) {
 		r.Deliver().Publish()
 		h.Record(12345)
 		h.Record(-7)
+		h.Publish()
 		h.Read(&s)
 		s.Quantile(0.99)
 		if f.Read().Difference() != 0 || r.Read()[BookDelta].Difference() != 0 {

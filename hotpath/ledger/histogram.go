@@ -9,11 +9,20 @@ import (
 // Histogram of nanoseconds: 16 buckets to each power of two, so a quantile is
 // right to one part in 16. One writer, which neither locks nor allocates; values
 // below zero (a venue's clock ahead of ours) have buckets of their own. Its zero
-// value is empty; it takes 11 KB.
+// value is empty; it takes 16 KB.
+//
+// Readers see what was recorded before the last Publish. An atomic store is a locked
+// instruction, two for each value: of the values of a burst most lie in few buckets.
 type Histogram struct {
-	positive, negative [histogramBuckets]atomic.Uint64
-	max, sum           atomic.Int64
-	any                bool // the writer's: there is a value, so max is one
+	buckets  [2 * histogramBuckets]atomic.Uint64 // those below zero behind the others
+	max, sum atomic.Int64
+
+	// The writer's alone.
+	any            bool // there is a value, so max is one
+	maxNow, sumNow int64
+	more           [2 * histogramBuckets]uint32 // not yet published
+	touched        [32]uint16                   // buckets that have more
+	numTouched     int
 }
 
 const (
@@ -38,20 +47,45 @@ func bucketTop(i int) int64 {
 	return int64((uint64(i&(1<<subBits-1))+(1<<subBits)+1)<<shift - 1)
 }
 
-// Record counts one value, in ns. Writer only.
+// Record counts one value, in ns. Readers see it after the next Publish. Writer only.
 func (h *Histogram) Record(v int64) {
-	// The bucket comes last, and a reader loads it first: a value that it counts
-	// is already in max and sum.
-	if !h.any || v > h.max.Load() {
-		h.any = true
-		h.max.Store(v)
+	if !h.any || v > h.maxNow {
+		h.any, h.maxNow = true, v
 	}
-	h.sum.Store(addSaturated(h.sum.Load(), v)) // one writer: no read-modify-write needed
-	b := &h.positive[bucketOf(uint64(v))]
+	h.sumNow = addSaturated(h.sumNow, v)
+	i := bucketOf(uint64(v))
 	if v < 0 {
-		b = &h.negative[bucketOf(-uint64(v))]
+		i = histogramBuckets + bucketOf(-uint64(v))
 	}
-	b.Store(b.Load() + 1)
+	if h.more[i] == 0 {
+		if h.numTouched == len(h.touched) {
+			h.Publish()
+		}
+		h.touched[h.numTouched] = uint16(i)
+		h.numTouched++
+	}
+	if h.more[i]++; h.more[i] == math.MaxUint32 {
+		h.Publish()
+	}
+}
+
+// Publish shows readers what has been recorded. Writer only.
+func (h *Histogram) Publish() {
+	if h.numTouched == 0 {
+		return
+	}
+	// The buckets come last, and a reader loads them first: a value that it counts is
+	// already in max and sum.
+	if h.max.Load() != h.maxNow {
+		h.max.Store(h.maxNow)
+	}
+	h.sum.Store(h.sumNow)
+	for _, i := range h.touched[:h.numTouched] {
+		b := &h.buckets[i]
+		b.Store(b.Load() + uint64(h.more[i])) // one writer: no read-modify-write needed
+		h.more[i] = 0
+	}
+	h.numTouched = 0
 }
 
 // addSaturated adds without wrapping: the end of the range is 292 years of
@@ -77,11 +111,11 @@ type Snapshot struct {
 
 // Read adds the histogram to s. Any goroutine; several histograms may be added up.
 // Count and quantiles fit each other; MaxNs and SumNs may hold a few values more,
-// those recorded while Read was under way.
+// those published while Read was under way.
 func (h *Histogram) Read(s *Snapshot) {
 	had := s.Count
-	for i := range h.positive {
-		p, n := h.positive[i].Load(), h.negative[i].Load()
+	for i := range histogramBuckets {
+		p, n := h.buckets[i].Load(), h.buckets[histogramBuckets+i].Load()
 		s.positive[i] += p
 		s.negative[i] += n
 		s.Count += p + n

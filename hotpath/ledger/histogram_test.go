@@ -94,7 +94,11 @@ func TestHistogramAgainstSortedValues(t *testing.T) {
 			}
 			h.Record(v)
 			values = append(values, v)
+			if round%2 == 0 && rng.IntN(20) == 0 {
+				h.Publish()
+			}
 		}
+		h.Publish()
 		s := Snapshot{}
 		h.Read(&s)
 		checkHistogram(t, &s, values)
@@ -112,6 +116,7 @@ func TestHistogramsAddUp(t *testing.T) {
 			h.Record(v)
 			values = append(values, v)
 		}
+		h.Publish()
 		h.Read(&s)
 		checkHistogram(t, &s, values)
 	}
@@ -124,6 +129,9 @@ func TestHistogramEveryEdge(t *testing.T) {
 		var h Histogram
 		var s Snapshot
 		h.Record(v)
+		h.Read(&s)
+		checkHistogram(t, &s, nil)
+		h.Publish()
 		h.Read(&s)
 		checkHistogram(t, &s, []int64{v})
 	}
@@ -148,6 +156,7 @@ func TestHistogramFarValues(t *testing.T) {
 	for _, v := range []int64{math.MinInt64, math.MinInt64 + 1, math.MaxInt64, math.MaxInt64, 1 << 45} {
 		h.Record(v)
 	}
+	h.Publish()
 	var s Snapshot
 	h.Read(&s)
 	if s.Count != 5 || s.MaxNs != math.MaxInt64 || s.Quantile(1) != math.MaxInt64 || s.Quantile(0.5) != math.MaxInt64 {
@@ -160,6 +169,7 @@ func TestHistogramFarValues(t *testing.T) {
 	h = Histogram{}
 	h.Record(math.MaxInt64)
 	h.Record(1)
+	h.Publish()
 	s = Snapshot{}
 	h.Read(&s)
 	if s.SumNs != math.MaxInt64 {
@@ -172,6 +182,7 @@ func TestHistogramFarValues(t *testing.T) {
 	h = Histogram{}
 	h.Record(math.MinInt64)
 	h.Record(-1)
+	h.Publish()
 	s = Snapshot{}
 	h.Read(&s)
 	if s.SumNs != math.MinInt64 {
@@ -189,7 +200,11 @@ func TestHistogramReadWhileWritten(t *testing.T) {
 		defer close(done)
 		for i := range 300_000 {
 			h.Record(int64(i%3)*10 - 10)
+			if i%7 == 0 {
+				h.Publish()
+			}
 		}
+		h.Publish()
 	})
 	last := uint64(0)
 	for running := true; running; {

@@ -25,5 +25,8 @@ func BenchmarkRecord(b *testing.B) {
 	var h Histogram
 	for i := range b.N {
 		h.Record(int64(i) & 0xffff * 37)
+		if i%16 == 0 {
+			h.Publish()
+		}
 	}
 }

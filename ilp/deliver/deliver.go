@@ -354,6 +354,7 @@ func (d *Deliverer) finish(b *batch) {
 		l.Rows.Deliver().Ack(b.table.ledger(), b.rowsOf[i]-b.refusedOf[i], b.refusedOf[i])
 		l.Rows.Deliver().Publish()
 		l.JournalledAcked.Record(now - b.journalledNs[i])
+		l.JournalledAcked.Publish()
 	}
 	d.Stats.InFlightRows.Add(-int64(b.rows))
 }

@@ -84,6 +84,9 @@ func (s *Session) step(in *event.Input) error {
 func (s *Session) publish() {
 	s.machine.Publish()
 	s.lane.End()
+	s.lane.ReadPublished.Publish()
+	s.lane.VenueRead.Publish()
+	s.lane.VenuePublished.Publish()
 	s.unpublished = false
 }
 
