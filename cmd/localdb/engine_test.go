@@ -309,8 +309,13 @@ func TestChoosePorts(t *testing.T) {
 	if err := st.choosePorts(Options{Log: &log, HTTPPort: l.Addr().(*net.TCPAddr).Port}); err != nil || st != kept {
 		t.Errorf("recorded ports were not kept: %+v, then %+v, %v", kept, st, err)
 	}
+	// A server that was killed is about to let go of its port.
+	st = state{HTTP: taken}
+	time.AfterFunc(portPatience/4, func() { l.Close() })
+	if err := st.choosePorts(Options{Log: &log}); err != nil || st.HTTP != taken {
+		t.Errorf("a recorded port that is free soon was not kept: %+v, %v", st, err)
+	}
 	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
 	st = state{}
 	if err := st.choosePorts(Options{Log: &log, HTTPPort: port}); err != nil || st.HTTP != taken {
 		t.Errorf("wanted %s, got %+v, %v", taken, st, err)

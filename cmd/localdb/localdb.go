@@ -292,7 +292,11 @@ func indent(s string) string {
 	return "    " + strings.ReplaceAll(strings.TrimSpace(s), "\n", "\n    ")
 }
 
-// choosePorts keeps the recorded ports that are free, then takes the wanted
+// portPatience is how long a recorded port may be taken before another is chosen: a server
+// that was killed holds its sockets until the kernel has taken its memory back.
+const portPatience = 2 * time.Second
+
+// choosePorts keeps the recorded ports that are free, or soon are, then takes the wanted
 // ones, then any.
 func (st *state) choosePorts(opt Options) error {
 	var held []net.Listener
@@ -301,6 +305,16 @@ func (st *state) choosePorts(opt Options) error {
 			l.Close()
 		}
 	}()
+	deadline := time.Now().Add(portPatience)
+	listen := func(addr string, patient bool) (net.Listener, error) {
+		for {
+			l, err := net.Listen("tcp4", addr)
+			if err == nil || !patient || time.Now().After(deadline) {
+				return l, err
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
 	choose := func(recorded string, wanted int) (string, error) {
 		tries := []string{recorded}
 		if recorded == "" && wanted != 0 {
@@ -310,7 +324,7 @@ func (st *state) choosePorts(opt Options) error {
 			if addr == "" {
 				continue
 			}
-			l, err := net.Listen("tcp4", addr)
+			l, err := listen(addr, addr == recorded)
 			if err == nil {
 				held = append(held, l) // so that the next choice is another one
 				return l.Addr().String(), nil

@@ -16,7 +16,7 @@
 //	        4  u32  format version               4  u32  stored: bytes of payload
 //	        8  u64  segment number               8  u32  raw: payload unpacked
 //	       16  i64  ts of its first record      12  u32  records
-//	       24  u64  previous segment, 0: none   16  u8   codec, see format.go
+//	       24  u64  previous segment, 0: none   16  u8   codec, see below
 //	       32  u32  blocks in the previous one  17  u8   flags, 0; then u16 0
 //	       36  u32  n, feeds; 1<<31: unknown    20  u32  number within the segment
 //	       40  n x  {u16 feed, u16 0, u32 0,    24  u64  segment number
@@ -24,6 +24,8 @@
 //	           u32  CRC32C of all before        40  u32  CRC32C of the payload
 //	           u32  0                           44  u32  CRC32C of bytes 0 to 44
 //	                                            48       payload
+//
+// The codecs: 0 raw, 1 s2 (of before December 2026), 2 hole, 3 zstd, 4 minlz.
 //
 // The table holds the highest pos and ts of every feed before the segment, so
 // that Open reads one segment and not all. A payload is whole input records, one

@@ -250,22 +250,16 @@ func (s *scan) unpack(h blockHead, p []byte) bool {
 		s.raw = p
 		g := parseHole(p)
 		return g.blocks <= math.MaxUint32 && g.offset <= math.MaxInt64 && g.bytes <= math.MaxInt64
-	case codecS2:
-		if n, err := s2.DecodedLen(p); err != nil || n != int(h.raw) {
+	case codecMinLZ, codecS2:
+		decodedLen, decode := minlz.DecodedLen, minlz.Decode
+		if h.codec == codecS2 {
+			decodedLen, decode = s2.DecodedLen, s2.Decode
+		}
+		if n, err := decodedLen(p); err != nil || n != int(h.raw) {
 			return false
 		}
 		s.unpacked = grow(s.unpacked, int(h.raw))
-		raw, err := s2.Decode(s.unpacked, p)
-		if err != nil {
-			return false
-		}
-		s.raw = raw
-	case codecMinLZ:
-		if n, err := minlz.DecodedLen(p); err != nil || n != int(h.raw) {
-			return false
-		}
-		s.unpacked = grow(s.unpacked, int(h.raw))
-		raw, err := minlz.Decode(s.unpacked, p)
+		raw, err := decode(s.unpacked, p)
 		if err != nil {
 			return false
 		}
