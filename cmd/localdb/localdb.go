@@ -306,15 +306,6 @@ func (st *state) choosePorts(opt Options) error {
 		}
 	}()
 	deadline := time.Now().Add(portPatience)
-	listen := func(addr string, patient bool) (net.Listener, error) {
-		for {
-			l, err := net.Listen("tcp4", addr)
-			if err == nil || !patient || time.Now().After(deadline) {
-				return l, err
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-	}
 	choose := func(recorded string, wanted int) (string, error) {
 		tries := []string{recorded}
 		if recorded == "" && wanted != 0 {
@@ -324,7 +315,11 @@ func (st *state) choosePorts(opt Options) error {
 			if addr == "" {
 				continue
 			}
-			l, err := listen(addr, addr == recorded)
+			var by time.Time // now or not at all
+			if addr == recorded {
+				by = deadline
+			}
+			l, err := listenBy(addr, by)
 			if err == nil {
 				held = append(held, l) // so that the next choice is another one
 				return l.Addr().String(), nil
@@ -347,21 +342,30 @@ func (st *state) choosePorts(opt Options) error {
 	return err
 }
 
+// listenBy listens at addr as soon as that is free. The error is of the last try, which is
+// made after the deadline.
+func listenBy(addr string, deadline time.Time) (net.Listener, error) {
+	for {
+		l, err := net.Listen("tcp4", addr)
+		if err == nil || time.Now().After(deadline) {
+			return l, err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
 // awaitPortsFree returns once every port of st can be bound again.
 func awaitPortsFree(st state, patience time.Duration) error {
 	deadline := time.Now().Add(patience)
 	for _, addr := range []string{st.HTTP, st.PG, st.Metrics} {
-		for addr != "" {
-			l, err := net.Listen("tcp4", addr)
-			if err == nil {
-				l.Close()
-				break
-			}
-			if time.Now().After(deadline) {
-				return fmt.Errorf("QuestDB has stopped, but something holds its port: %w", err)
-			}
-			time.Sleep(20 * time.Millisecond)
+		if addr == "" {
+			continue
 		}
+		l, err := listenBy(addr, deadline)
+		if err != nil {
+			return fmt.Errorf("QuestDB has stopped, but something holds its port: %w", err)
+		}
+		l.Close()
 	}
 	return nil
 }

@@ -197,17 +197,19 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 func (r *bodyReader) WriteTo(w io.Writer) (written int64, err error) {
 	r.sender.readers.Add(1) // whoever closes it meanwhile must not give Body back
 	defer r.sender.leave()
-	for len(r.rest) > 0 && err == nil {
-		var part []byte
-		if part, err = r.free(); err != nil {
-			break
+	for len(r.rest) > 0 {
+		part, err := r.free()
+		if err != nil {
+			return written, err
 		}
-		var n int
-		n, err = w.Write(part)
+		n, err := w.Write(part)
 		r.rest = r.rest[n:]
 		written += int64(n)
+		if err != nil {
+			return written, err
+		}
 	}
-	return written, err
+	return written, nil
 }
 
 // free is what may go now: all of the rest, or all but the last byte. It waits where only
