@@ -20,7 +20,7 @@ import (
 // the shelf, each with the same operations. TestBookRivalsAgree holds them to the
 // same books.
 type bookRival interface {
-	Set(side event.Side, px, qty int64) bool
+	Set(side event.Side, px, qty int64)
 	Top(side event.Side, dst []book.Level) int
 	Clear()
 }
@@ -38,7 +38,7 @@ var bookRivals = []struct {
 // sliceBook: sorted slices, best last, so that changes near the touch move little.
 type sliceBook struct{ sides [2][]book.Level }
 
-func (b *sliceBook) Set(side event.Side, px, qty int64) bool {
+func (b *sliceBook) Set(side event.Side, px, qty int64) {
 	flip := -int64(side - 1)
 	s := b.sides[side-1]
 	lo, hi := 0, len(s)
@@ -52,20 +52,16 @@ func (b *sliceBook) Set(side event.Side, px, qty int64) bool {
 	}
 	switch found := lo < len(s) && s[lo].Px == px; {
 	case !found && qty == 0:
-		return false
 	case qty == 0:
 		b.sides[side-1] = append(s[:lo], s[lo+1:]...)
 	case found:
-		changed := s[lo].Qty != qty
 		s[lo].Qty = qty
-		return changed
 	default:
 		s = append(s, book.Level{})
 		copy(s[lo+1:], s[lo:])
 		s[lo] = book.Level{Px: px, Qty: qty}
 		b.sides[side-1] = s
 	}
-	return true
 }
 
 func (b *sliceBook) Top(side event.Side, dst []book.Level) int {
@@ -88,14 +84,13 @@ func newTidwallBook() *tidwallBook {
 	return b
 }
 
-func (b *tidwallBook) Set(side event.Side, px, qty int64) bool {
+func (b *tidwallBook) Set(side event.Side, px, qty int64) {
 	key := px ^ -int64(side-1)
 	if qty == 0 {
-		_, had := b.sides[side-1].Delete(key)
-		return had
+		b.sides[side-1].Delete(key)
+		return
 	}
-	old, _ := b.sides[side-1].Set(key, qty)
-	return old != qty
+	b.sides[side-1].Set(key, qty)
 }
 
 func (b *tidwallBook) Top(side event.Side, dst []book.Level) int {
@@ -122,14 +117,13 @@ func newGoogleBook() *googleBook {
 	return b
 }
 
-func (b *googleBook) Set(side event.Side, px, qty int64) bool {
+func (b *googleBook) Set(side event.Side, px, qty int64) {
 	v := book.Level{Px: px ^ -int64(side-1), Qty: qty}
 	if qty == 0 {
-		_, had := b.sides[side-1].Delete(v)
-		return had
+		b.sides[side-1].Delete(v)
+		return
 	}
-	old, _ := b.sides[side-1].ReplaceOrInsert(v)
-	return old.Qty != qty
+	b.sides[side-1].ReplaceOrInsert(v)
 }
 
 func (b *googleBook) Top(side event.Side, dst []book.Level) int {

@@ -10,7 +10,7 @@ import (
 
 // rival is a book of one instrument.
 type rival interface {
-	Set(side event.Side, px, qty int64) bool
+	Set(side event.Side, px, qty int64)
 	Clear()                                          // keeps its memory where it can
 	each(side event.Side, visit func(px, qty int64)) // best first
 }
@@ -29,7 +29,7 @@ func key(side event.Side, px int64) int64 { return px ^ -int64(side-event.Bid) }
 
 type sliceBook struct{ sides [2][]book.Level }
 
-func (b *sliceBook) Set(side event.Side, px, qty int64) bool {
+func (b *sliceBook) Set(side event.Side, px, qty int64) {
 	s, k := b.sides[side-1], key(side, px)
 	lo, hi := 0, len(s)
 	for lo < hi {
@@ -41,7 +41,6 @@ func (b *sliceBook) Set(side event.Side, px, qty int64) bool {
 	}
 	switch found := lo < len(s) && s[lo].Px == k; {
 	case !found && qty == 0:
-		return false
 	case qty == 0:
 		b.sides[side-1] = append(s[:lo], s[lo+1:]...)
 	case found:
@@ -52,7 +51,6 @@ func (b *sliceBook) Set(side event.Side, px, qty int64) bool {
 		s[lo] = book.Level{Px: k, Qty: qty}
 		b.sides[side-1] = s
 	}
-	return true
 }
 
 func (b *sliceBook) each(side event.Side, visit func(px, qty int64)) {
@@ -67,13 +65,12 @@ func (b *sliceBook) Clear() { b.sides[0], b.sides[1] = b.sides[0][:0], b.sides[1
 // tidwallBook uses Map, the fastest of that package for integer keys.
 type tidwallBook struct{ sides [2]tbtree.Map[int64, int64] }
 
-func (b *tidwallBook) Set(side event.Side, px, qty int64) bool {
+func (b *tidwallBook) Set(side event.Side, px, qty int64) {
 	if qty == 0 {
-		_, had := b.sides[side-1].Delete(key(side, px))
-		return had
+		b.sides[side-1].Delete(key(side, px))
+		return
 	}
-	old, _ := b.sides[side-1].Set(key(side, px), qty)
-	return old != qty
+	b.sides[side-1].Set(key(side, px), qty)
 }
 
 func (b *tidwallBook) each(side event.Side, visit func(px, qty int64)) {
@@ -98,14 +95,13 @@ func newGoogleBook() *googleBook {
 	return b
 }
 
-func (b *googleBook) Set(side event.Side, px, qty int64) bool {
+func (b *googleBook) Set(side event.Side, px, qty int64) {
 	v := book.Level{Px: key(side, px), Qty: qty}
 	if qty == 0 {
-		_, had := b.sides[side-1].Delete(v)
-		return had
+		b.sides[side-1].Delete(v)
+		return
 	}
-	old, _ := b.sides[side-1].ReplaceOrInsert(v)
-	return old.Qty != qty
+	b.sides[side-1].ReplaceOrInsert(v)
 }
 
 func (b *googleBook) each(side event.Side, visit func(px, qty int64)) {

@@ -29,11 +29,11 @@ type Level struct{ Px, Qty int64 }
 
 // Book is the book of one instrument. It is not safe for use by two goroutines.
 //
-// Memory: 521 KiB, plus about 25 bytes (at most 64) for each level that ever
+// Memory: 1,041 KiB, plus about 25 bytes (at most 64) for each level that ever
 // stood in a far list at the same time; nothing is given back before the book is. A
 // book of 43,000 levels, nearly all of them far, takes 1.6 MB (TestBookMemory in bench
-// holds all of this to budgets). 256 books take 130 MiB and share no cache: a level costs 12
-// ns where each message goes to another book, 27-43 if it is not foreseen (see Foresee),
+// holds all of this to budgets). 256 books take 260 MiB and share no cache: a level costs 11
+// ns where each message goes to another book, 21-43 if it is not foreseen (see Foresee),
 // sorted slices 96-109, trees 145-229.
 //
 // Invariants: every level's size is positive; a price stands at most once on a
@@ -54,41 +54,6 @@ func New(tick int64) *Book {
 		b.ladders[i].init(-int64(i), &b.windows[i]) // 0 for bids, all ones for asks
 	}
 	return b
-}
-
-// Set gives the level at px its new total size, and says whether that changed the
-// book. A qty of 0 removes the level, and so does a negative one, which means
-// nothing in a book. It panics if side is neither Bid nor Ask.
-func (b *Book) Set(side event.Side, px, qty int64) bool {
-	b.dawdle()
-	l := &b.ladders[side-1]
-	qty = max(qty, 0)
-	t, ok := b.grid.ticks(px)
-	if !ok {
-		b.offGrid++
-		return l.far.set(px^l.flip, qty, true)
-	}
-	s := t ^ l.flip
-	if uint64(s-l.lo) >= windowTicks {
-		return l.setOutside(&b.grid, s, qty)
-	}
-	// No branch here depends on what the level was or becomes, because the
-	// processor cannot guess that; it can guess that the best level stays.
-	i := uint(s) % windowTicks
-	w := i / 64
-	old := l.slots[i]
-	l.slots[i] = qty
-	word := l.bits[w]
-	had := word >> (i % 64) & 1
-	has := boolBit(qty != 0)
-	word ^= (had ^ has) << (i % 64)
-	l.bits[w] = word
-	l.words[w/64] = l.words[w/64]&^(1<<(w%64)) | boolBit(word != 0)<<(w%64)
-	l.count += int(has) - int(had)
-	if s >= l.best {
-		l.touched(&b.grid, s)
-	}
-	return old != qty
 }
 
 // Clear removes all levels, and keeps the memory.
@@ -165,7 +130,7 @@ func (b *Book) Len(side event.Side) int {
 	return l.count + l.far.n
 }
 
-// OffGrid counts the calls of Set with a price that is not a multiple of the
+// OffGrid counts the levels given to the book at a price that is not a multiple of the
 // tick, over the life of the book.
 func (b *Book) OffGrid() uint64 { return b.offGrid }
 

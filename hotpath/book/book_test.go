@@ -27,12 +27,18 @@ func newPair(tick int64) *pair {
 	return &pair{b: New(tick), o: booktest.New(tick), centre: 6_000_000}
 }
 
-func (p *pair) set(side event.Side, px, qty int64) error {
-	got, want := p.b.Set(side, px, qty), p.o.Set(side, px, qty)
-	if got != want {
-		return fmt.Errorf("Set(%d, %d, %d) = %v, want %v", side, px, qty, got, want)
+func (p *pair) set(side event.Side, px, qty int64) {
+	p.b.Set(side, px, qty)
+	p.o.Set(side, px, qty)
+}
+
+// apply is set for all levels of a message at once.
+func (p *pair) apply(message []event.Level) {
+	p.b.Foresee(message)
+	p.b.Apply(message)
+	for _, v := range message {
+		p.o.Set(v.Side, v.Px, v.Qty)
 	}
-	return nil
 }
 
 // step does one thing to both books. op says what, x where and how much.
@@ -51,33 +57,31 @@ func (p *pair) step(op uint8, x uint16) error {
 	}
 	switch op % 25 {
 	default: // near the touch
-		return p.set(side, (p.centre+away*(rest%64))*p.o.Tick, qty)
+		p.set(side, (p.centre+away*(rest%64))*p.o.Tick, qty)
 	case 5, 6, 7:
-		return p.set(side, (p.centre+away*(rest%3000))*p.o.Tick, qty)
+		p.set(side, (p.centre+away*(rest%3000))*p.o.Tick, qty)
 	case 8: // at the ends of the window as it stands
 		l := &p.b.ladders[side-1]
 		s := l.lo + rest%5 - 2 + rest%3*(windowTicks/2)
-		return p.set(side, (s^l.flip)*p.o.Tick, qty)
+		p.set(side, (s^l.flip)*p.o.Tick, qty)
 	case 9: // far, on the bad side
-		return p.set(side, (p.centre+away*rest*rest)*p.o.Tick, qty)
+		p.set(side, (p.centre+away*rest*rest)*p.o.Tick, qty)
 	case 10: // far, on the good side
-		return p.set(side, (p.centre-away*rest*37)*p.o.Tick, qty)
+		p.set(side, (p.centre-away*rest*37)*p.o.Tick, qty)
 	case 11: // off the grid, if the tick leaves room
-		return p.set(side, (p.centre+away*(rest%300-30))*p.o.Tick+rest%7, qty)
+		p.set(side, (p.centre+away*(rest%300-30))*p.o.Tick+rest%7, qty)
 	case 12: // what a broken venue may send
 		px := []int64{0, -1, 1, -p.o.Tick, math.MaxInt64, math.MinInt64, math.MaxInt64 - rest, math.MinInt64 + rest, math.MaxInt64 / p.o.Tick * p.o.Tick, math.MinInt64 / p.o.Tick * p.o.Tick, -p.centre * p.o.Tick}[rest%11]
-		return p.set(side, px, []int64{0, 1, math.MaxInt64, -1, math.MinInt64}[rest/11%5])
+		p.set(side, px, []int64{0, 1, math.MaxInt64, -1, math.MinInt64}[rest/11%5])
 	case 13, 14: // the best level goes
-		return p.set(side, best, 0)
+		p.set(side, best, 0)
 	case 15: // the best levels go, as in a sweep
 		for _, v := range all[:min(len(all), int(rest%20))] {
-			if err := p.set(side, v.Px, 0); err != nil {
-				return err
-			}
+			p.set(side, v.Px, 0)
 		}
 	case 16: // some level goes or changes
 		if len(all) > 0 {
-			return p.set(side, all[int(rest)%len(all)].Px, rest%2*5)
+			p.set(side, all[int(rest)%len(all)].Px, rest%2*5)
 		}
 	case 17: // the market moves
 		p.centre += rest%601 - 300
@@ -113,14 +117,14 @@ func (p *pair) step(op uint8, x uint16) error {
 			}
 		}
 	case 22: // a run of levels, best first as snapshots have it, or worst first
+		var message []event.Level
 		for k := range rest % 100 {
 			if rest&1 == 1 {
 				k = 99 - k
 			}
-			if err := p.set(side, (p.centre+away*k*(rest%1000))*p.o.Tick, 1+k); err != nil {
-				return err
-			}
+			message = append(message, event.Level{Side: side, Px: (p.centre + away*k*(rest%1000)) * p.o.Tick, Qty: 1 + k})
 		}
+		p.apply(message)
 	case 24: // the venue's depth, as a rule close to what there is
 		depth := len(all) - int(rest%5)
 		if rest%61 == 0 {
@@ -132,9 +136,7 @@ func (p *pair) step(op uint8, x uint16) error {
 		if len(all) > 300 {
 			for i, v := range all {
 				if i%3 != int(rest%3) {
-					if err := p.set(side, v.Px, 0); err != nil {
-						return err
-					}
+					p.set(side, v.Px, 0)
 				}
 			}
 		}
@@ -239,8 +241,8 @@ func TestLargeBook(t *testing.T) {
 		}
 		b := New(1)
 		for i, v := range levels {
-			if !b.Set(event.Ask, v.Px, v.Qty) {
-				t.Fatalf("%s: level %v was there already", order, v)
+			if b.Set(event.Ask, v.Px, v.Qty); b.Len(event.Ask) != i+1 {
+				t.Fatalf("%s: %d levels after %d, of which %v is the last", order, b.Len(event.Ask), i+1, v)
 			}
 			if i%500 == 0 {
 				if err := b.Check(); err != nil {
@@ -251,13 +253,13 @@ func TestLargeBook(t *testing.T) {
 		if got := b.AppendLevels(nil, event.Ask); !slices.Equal(got, want) {
 			t.Fatalf("%s: %d levels are wrong", order, len(got))
 		}
-		most := 262<<10 + 80*n
+		most := 1042<<10 + 80*n
 		if b.Bytes() > most {
 			t.Errorf("%s: %d bytes, more than %d", order, b.Bytes(), most)
 		}
 		for i, v := range levels {
-			if !b.Set(event.Ask, v.Px, 0) {
-				t.Fatalf("%s: level %v was not there", order, v)
+			if b.Set(event.Ask, v.Px, 0); b.Len(event.Ask) != len(levels)-i-1 {
+				t.Fatalf("%s: %d levels are left after %d are removed, of which %v is the last", order, b.Len(event.Ask), i+1, v)
 			}
 			if i%500 == 0 {
 				if err := b.Check(); err != nil {

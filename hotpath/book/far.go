@@ -37,10 +37,10 @@ type far struct {
 
 // set gives a key its size; 0 removes it. off says that its price is off the
 // grid. It returns false if nothing changed.
-func (f *far) set(key, qty int64, off bool) bool {
+func (f *far) set(key, qty int64, off bool) {
 	if len(f.chunks) == 0 {
 		if qty == 0 {
-			return false
+			return
 		}
 		f.insertChunk(0)
 	}
@@ -50,14 +50,13 @@ func (f *far) set(key, qty int64, off bool) bool {
 	if j < c.n && c.key[j] == key {
 		if qty == 0 {
 			f.remove(i, j, off)
-			return true
+			return
 		}
-		changed := c.qty[j] != qty
 		c.qty[j] = qty
-		return changed
+		return
 	}
 	if qty == 0 {
-		return false
+		return
 	}
 	if c.n == chunkLevels {
 		i, j = f.split(i, j)
@@ -70,7 +69,6 @@ func (f *far) set(key, qty int64, off bool) bool {
 	f.low[i] = c.key[0]
 	f.n++
 	f.off += int(boolBit(off))
-	return true
 }
 
 // locate returns the chunk in which key stands or would stand. There must be one.

@@ -6,11 +6,12 @@ import (
 )
 
 const (
-	// windowTicks is the number of slots of a side: 256 KiB of sizes, of which the kernel
-	// gives what is used. In the BTCUSDT recording 95 % of all level updates lie this
-	// close to the touch, with half of the slots 92 %; a level far away takes ten times as
-	// long, so that a level takes 10.5 ns on average instead of 12.7.
-	windowTicks = 1 << 15
+	// windowTicks is the number of slots of a side: 512 KiB of sizes, of which the kernel
+	// gives what is used. In the BTCUSDT recording 96 % of all level updates lie this
+	// close to the touch, with half of the slots 95 %; a level far away takes ten times as
+	// long, so that a level takes 9.3 ns on average instead of 10.4. Twice the slots would
+	// gain half a nanosecond more.
+	windowTicks = 1 << 16
 
 	// headroomTicks is the room above the best price after the window has slid:
 	// what a rally may gain before the next slide.
@@ -68,19 +69,21 @@ func windowLow(s int64) int64 {
 	return min(s-below, math.MaxInt64-windowTicks+1)
 }
 
-// setOutside is Set for a place on the grid that is not in the window.
-func (l *ladder) setOutside(g *grid, s, qty int64) bool {
-	if s < l.lo && l.count > 0 {
-		return l.far.set(g.px(s^l.flip)^l.flip, qty, false)
+// setOutside gives a level its size where px is off the grid or has no place in the window.
+func (l *ladder) setOutside(g *grid, px, qty int64) {
+	t, ok := g.ticks(px)
+	s := t ^ l.flip
+	if !ok || s < l.lo && l.count > 0 {
+		l.far.set(px^l.flip, qty, !ok)
+		return
 	}
 	// Better than the window, or the first level of an empty ladder.
 	if qty == 0 {
-		return false
+		return
 	}
 	l.slide(g, windowLow(s))
 	l.put(s, qty)
 	l.best = s
-	return true
 }
 
 // put fills an empty slot of the window.
