@@ -133,6 +133,19 @@ type change struct {
 	levels []event.Level
 }
 
+// applyTo gives a book the levels of a message; the ladder takes them at once, as the
+// agent gives them.
+func applyTo(b rival, levels []event.Level) {
+	if own, ok := b.(ladderBook); ok {
+		own.Foresee(levels)
+		own.Apply(levels)
+		return
+	}
+	for i := range levels {
+		b.Set(levels[i].Side, levels[i].Px, levels[i].Qty)
+	}
+}
+
 func booksContest(c *corpus, rust *worker) (*contest, error) {
 	start, changes, err := integers(c)
 	if err != nil {
@@ -159,19 +172,13 @@ func booksContest(c *corpus, rust *worker) (*contest, error) {
 			reset: func() error {
 				for i := range books {
 					books[i].Clear()
-					for _, l := range start[i] {
-						books[i].Set(l.Side, l.Px, l.Qty)
-					}
+					applyTo(books[i], start[i])
 				}
 				return nil
 			},
 			work: func() error {
 				for i := range changes {
-					b := books[changes[i].inst]
-					for j := range changes[i].levels {
-						l := &changes[i].levels[j]
-						b.Set(l.Side, l.Px, l.Qty)
-					}
+					applyTo(books[changes[i].inst], changes[i].levels)
 				}
 				return nil
 			},

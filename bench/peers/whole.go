@@ -73,9 +73,7 @@ func (p *plainRig) reset() error {
 	copy(p.seq, p.ids)
 	for i, b := range p.books {
 		b.Clear()
-		for _, l := range p.start[i] {
-			b.Set(l.Side, l.Px, l.Qty)
-		}
+		b.Apply(p.start[i])
 	}
 	return nil
 }
