@@ -11,6 +11,22 @@ import (
 	"deeptape/cmd/localdb/dbtest"
 )
 
+// TestStopWithDatabaseAway: nobody waits for a QuestDB that is not there.
+func TestStopWithDatabaseAway(t *testing.T) {
+	share(t, waits, 3*time.Second)
+	v := startVenue(t, t.TempDir(), "binance:STPUSDT", "--seed", "14", "--start", marketStart, "--for", "1m")
+	a := startAgent(t, v, database{t, "127.0.0.1:1"})
+	a.recordFor(2 * time.Second)
+	began := time.Now()
+	a.interrupt()
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("the stop took %s, and QuestDB was away all the time", took)
+	}
+	if said := a.errout.String(); !strings.Contains(said, "the next capture delivers them") {
+		t.Errorf("the agent does not say what becomes of its rows:\n%s", tail(said))
+	}
+}
+
 // TestDatabaseAway: QuestDB is killed in the middle and comes back. Recording goes
 // on without it, and in the end every row is there, once.
 func TestDatabaseAway(t *testing.T) {

@@ -315,10 +315,12 @@ func hostOf(base string) string {
 
 // After a stop: how long a journal that cannot be written is tried, and how long
 // the rows that are on their way may take, from the stop on. Who stops us kills us
-// after 10 s.
+// after 10 s. A QuestDB that has taken nothing for longer than stopAway is away, and
+// the journal has what is on its way: that stop waits no longer than this.
 const (
 	journalStopWithin = 4 * time.Second
 	stopWithin        = 8 * time.Second
+	stopAway          = time.Second
 )
 
 // Run records until ctx ends. The error says what went wrong, or what is not in
@@ -386,7 +388,9 @@ func (a *Agent) Run(ctx context.Context) error {
 			left -= time.Duration(a.clock.NowNs() - at)
 		}
 		watching.Go("limit the stop", func() {
-			sched.Sleep(deliverCtx, left)
+			if sched.Sleep(deliverCtx, min(left, stopAway)) && !a.deliverer.Health.AwayFor(stopAway, a.clock.NowNs()) {
+				sched.Sleep(deliverCtx, left-stopAway)
+			}
 			cancelDeliver()
 		})
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // origin of a trouble: each tells its own and takes back its own.
@@ -45,6 +46,13 @@ func (h *Health) Trouble() (text string, sinceNs int64) {
 		}
 	}
 	return strings.Join(texts, "; "), sinceNs
+}
+
+// AwayFor says whether QuestDB has been in trouble for so long, and has answered 204 to no
+// batch meanwhile.
+func (h *Health) AwayFor(d time.Duration, nowNs int64) bool {
+	text, since := h.Trouble()
+	return text != "" && nowNs-since >= int64(d) && h.LastAckNs() < since
 }
 
 // LastAckNs is when QuestDB last answered 204 to a batch.
