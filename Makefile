@@ -38,8 +38,8 @@ sim: ## the whole agent on a simulated machine, in virtual time: SEED=n shows on
 rig: build ## simulator, agent and QuestDB as processes; PROFILE=calm|peak|flood FOR=60s, COST=5 compares with QuestDB's ceiling
 	go run ./bench/rig -profile $(or $(PROFILE),$(if $(COST),flood,calm)) -for $(or $(FOR),$(if $(COST),10m,60s)) $(if $(COST),-cost $(COST))
 
-fuzz: ## the scanners against fastjson, any bytes; FUZZTIME=1m for each of six targets
-	go test -run '^$$' -fuzz '^FuzzDecimal$$' -fuzztime $(or $(FUZZTIME),1m) ./hotpath/scan
+fuzz: ## the scanners against fastjson, any bytes; FUZZTIME=1m for each of seven targets
+	for what in Decimal Pairs; do go test -run '^$$' -fuzz "^Fuzz$$what\$$" -fuzztime $(or $(FUZZTIME),1m) ./hotpath/scan || exit 1; done
 	for venue in Binance OKX Bybit Kraken Coinbase; do go test -run '^$$' -fuzz "^FuzzScan$$venue\$$" -fuzztime $(or $(FUZZTIME),1m) ./venues || exit 1; done
 
 bench: ## benchmarks, with allocations; BENCH=regexp picks some

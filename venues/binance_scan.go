@@ -52,8 +52,8 @@ func (d *binanceDecoder) scanDepth(f []byte, i int, b *Batch) int {
 
 func (d *binanceDecoder) scanSides(f []byte, i int, between string, m *Message, b *Batch) int {
 	sc := d.scales[m.Inst]
-	b.Levels, i = scan.Pairs(f, i, b.Levels, event.Bid, sc.px, sc.qty)
-	b.Levels, i = scan.Pairs(f, scan.Literal(f, i, between), b.Levels, event.Ask, sc.px, sc.qty)
+	b.Levels, i = scan.PaddedPairs(f, i, b.Levels, event.Bid, sc.px, sc.qty)
+	b.Levels, i = scan.PaddedPairs(f, scan.Literal(f, i, between), b.Levels, event.Ask, sc.px, sc.qty)
 	m.Hi = len(b.Levels)
 	return i
 }

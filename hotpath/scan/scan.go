@@ -21,7 +21,8 @@
 // where a branch says that it is one digit, or eight, the next place does not wait for
 // the count. Doing without those branches cost half as much again (23 ns), and a
 // branch for each length from one to seven gained 5 % that the whole decoder did not
-// show.
+// show. Where every number has as many digits behind its point, as Binance has it, the
+// whole level is guessed (PaddedPairs): 10 ns instead of 14, its message's head included.
 package scan
 
 import (

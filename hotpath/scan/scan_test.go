@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
+	"deeptape/hotpath/event"
 	"deeptape/hotpath/fixed"
 )
 
@@ -139,6 +141,9 @@ func TestDeclined(t *testing.T) {
 		if levels, n := Pairs(frame, i, nil, 1, 2, 2); n != Declined || len(levels) > 0 {
 			t.Errorf("levels at %d: %d", i, n)
 		}
+		if levels, n := PaddedPairs(frame, i, nil, 1, 2, 2); n != Declined || len(levels) > 0 {
+			t.Errorf("padded levels at %d: %d", i, n)
+		}
 	}
 	for _, scale := range []int8{-1, 19, 127, -128} {
 		if _, n := Decimal(frame, 3, scale); n != Declined {
@@ -175,6 +180,112 @@ func FuzzDecimal(f *testing.F) {
 		}
 		if next < len(frame) && (frame[next]-'0' < 10 || frame[next] == '.' && bytes.IndexByte(frame[:next], '.') < 0) {
 			t.Fatalf("%q goes on behind %d", frame, next)
+		}
+	})
+}
+
+// paddedList makes a list of levels as Binance has it: most prices have as many digits as
+// the last one, and most sizes are small; sometimes a byte of it is another, or a few are
+// missing.
+func paddedList(r *rand.Rand) []byte {
+	b := []byte("[")
+	n := 1 + r.IntN(9)
+	number := func(n int) {
+		first := len(b)
+		for range n {
+			b = append(b, "0123456789"[r.IntN(10)])
+		}
+		if n > 1 && r.IntN(50) > 0 {
+			b[first] = "123456789"[r.IntN(9)]
+		}
+		if r.IntN(100) == 0 {
+			return
+		}
+		b = append(b, '.')
+		for k := range 8 {
+			b = append(b, "0123456789"[r.IntN(10)*boolInt(k < 2 || r.IntN(200) == 0)])
+		}
+	}
+	for k := range r.IntN(12) {
+		if k > 0 {
+			b = append(b, ',')
+		}
+		if r.IntN(20) == 0 {
+			n = 1 + r.IntN(9)
+		}
+		b = append(b, `["`...)
+		number(n)
+		b = append(b, `","`...)
+		number(1 + r.IntN(10)/9)
+		b = append(b, `"]`...)
+	}
+	b = append(b, "]"...)
+	b = append(b, `,"a":[],"or":"whatever comes then"}}`[:r.IntN(37)]...)
+	if r.IntN(6) == 0 {
+		k := r.IntN(len(b))
+		b = slices.Delete(b, k, min(len(b), k+1+r.IntN(3)))
+	}
+	if len(b) > 0 && r.IntN(4) == 0 {
+		const others = "0159.,\"[] -e\x00\x80\xff/:"
+		b[r.IntN(len(b))] = others[r.IntN(len(others))]
+	}
+	return b
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// samePairs: what PaddedPairs says is what Pairs says.
+func samePairs(frame []byte, room int, px, qty int8) error {
+	before := []event.Level{{Px: 1, Qty: 2, Side: event.Ask, Flags: 3}}
+	want, end := Pairs(frame, 0, slices.Clone(before), event.Bid, px, qty)
+	dirty := slices.Repeat([]event.Level{{Px: -1, Qty: -1, Side: event.Ask, Flags: 7}}, 1+room)
+	dirty[0] = before[0]
+	got, next := PaddedPairs(frame, 0, dirty[:1], event.Bid, px, qty)
+	if next != end || end != Declined && !slices.Equal(got, want) {
+		return fmt.Errorf("%q at scales %d and %d, room for %d: %v to %d, want %v to %d", frame, px, qty, room, got, next, want, end)
+	}
+	return nil
+}
+
+func TestPaddedPairs(t *testing.T) {
+	const seed = 8
+	r := rand.New(rand.NewPCG(seed, 1))
+	accepted := 0
+	for range 200_000 {
+		frame, px, qty := paddedList(r), int8(2+r.IntN(8)), int8(2+r.IntN(8))
+		if err := samePairs(frame, r.IntN(16), px, qty); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if _, end := Pairs(frame, 0, nil, event.Bid, px, qty); end != Declined {
+			accepted++
+		}
+	}
+	if accepted < 50_000 || accepted > 180_000 {
+		t.Errorf("%d of 200,000 accepted", accepted)
+	}
+	// The short way is taken at all, and it ends where it should.
+	frame := []byte(`[["61737.63000000","0.00120000"],["61737.64000000","9.00000000"]],"a":[["61738.00000000","1.0`)
+	like := padded{px: &scaleds[2], qty: &scaleds[5], side: event.Bid}
+	like.guess(5)
+	got, end := like.read(frame, 3, make([]event.Level, 0, 4))
+	if want := []event.Level{{Px: 6173763, Qty: 120, Side: event.Bid}, {Px: 6173764, Qty: 900000, Side: event.Bid}}; !slices.Equal(got, want) || frame[end-1] != ']' || frame[end] != ',' {
+		t.Errorf("%v to %d", got, end)
+	}
+}
+
+func FuzzPairs(f *testing.F) {
+	r := rand.New(rand.NewPCG(9, 1))
+	for range 200 {
+		f.Add(paddedList(r), uint8(r.IntN(16)), int8(2), int8(5))
+	}
+	f.Fuzz(func(t *testing.T, frame []byte, room uint8, px, qty int8) {
+		if err := samePairs(frame, int(room), px, qty); err != nil {
+			t.Fatal(err)
 		}
 	})
 }
