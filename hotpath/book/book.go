@@ -10,8 +10,8 @@
 //
 // This package must never read a clock, refuse or round a price, or judge a
 // book: a crossed book, a price of 0 and a negative price are kept as they come.
-// Set, Apply, Best, Top and Truncate allocate nothing once the far lists have grown to the book's
-// size.
+// Set, Apply, Best, Top and Truncate allocate nothing once the far lists have grown to
+// the book's size.
 //
 // The invariants stand above Book, ladder and far; Check asserts all of them.
 package book

@@ -35,7 +35,7 @@ type padded struct {
 	text  uint64 // of the first bytes: '0' for each digit, and the point
 	mask  uint64 // marks them
 	room  uint64 // what they may have added, text taken away, without a high bit
-	least uint64 // the first digit
+	least uint64 // that the first digit is: 1 where it is not the only one
 	shift uint8  // moves them to the end of their word
 }
 

@@ -90,7 +90,7 @@ func (m *Machine) giveUpCheck(inst *instrument, k check, cause event.Cause, who 
 // distrustBook: from now on, and until all connections have ended, nothing proves the
 // book.
 func (m *Machine) distrustBook(inst *instrument, cause event.Cause, why string) {
-	m.note("%s %s: unverified from now on: %s", m.rules.Name, inst.Symbol, why)
+	m.warn("%s %s: unverified from now on: %s", m.rules.Name, inst.Symbol, why)
 	inst.distrust = cause
 	if inst.detail = m.depthDetail(); inst.detail != "" {
 		inst.detail += "; "

@@ -131,7 +131,7 @@ func (m *Machine) count(number uint8) {
 		return
 	}
 	m.outOfTurn = true
-	m.note("%s: frame %d of the connection where %d was due", m.rules.Name, m.batch.ConnSeq, next)
+	m.warn("%s: frame %d of the connection where %d was due", m.rules.Name, m.batch.ConnSeq, next)
 	if m.counter.fail(m.counted >= freshMessages) {
 		m.counter.Off = true
 		for i := range m.insts {

@@ -88,7 +88,7 @@ func (m *Machine) tellUnsent(inst *instrument, since int64) {
 		return // what the journal has lost may have been the sending
 	}
 	iv.detail, iv.changed = why, true
-	m.note("%s %s: the book is a gap, and %s", m.rules.Name, inst.Symbol, why)
+	m.warn("%s %s: the book is a gap, and %s", m.rules.Name, inst.Symbol, why)
 }
 
 func hashOf(text []byte) uint64 {
@@ -191,7 +191,7 @@ func (m *Machine) tickCommands() {
 			if p.Inst >= 0 && p.Inst < len(m.insts) {
 				who = m.insts[p.Inst].Symbol
 			}
-			m.note("%s has not answered command %d, for %s, in %d s", m.rules.Name, p.ID, who, (m.now-p.SentTs)/1e9)
+			m.warn("%s has not answered command %d, for %s, in %d s", m.rules.Name, p.ID, who, (m.now-p.SentTs)/1e9)
 		}
 	}
 }

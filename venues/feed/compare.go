@@ -112,7 +112,7 @@ func (m *Machine) judged(inst *instrument, d *differences) {
 	st.AuditMatchPpm = now.ppm()
 	inst.detail = m.auditDetail(&worst, now, d)
 	if len(d.fix) > 0 {
-		m.note("%s %s: %s", m.rules.Name, inst.Symbol, inst.detail)
+		m.warn("%s %s: %s", m.rules.Name, inst.Symbol, inst.detail)
 		m.correct(inst, d)
 	}
 	iv := &inst.streams[event.StreamBook]

@@ -16,6 +16,7 @@ func TestTrades(t *testing.T) {
 	r.trade(0, 499, "9.99", "1")
 	r.wantCover(0, event.StreamTrades, "gap start", "unverified silence", "verified trade_id")
 	r.trade(0, 504, "9.99", "1") // 502 and 503 are missing
+	r.noted("AAAUSDT: gap (sequence) in the trades: 502 to 503 are missing")
 	r.wantCover(0, event.StreamTrades, "gap start", "unverified silence", "verified trade_id", "gap sequence", "verified trade_id")
 	ivs := r.cover(0, event.StreamTrades)
 	if v, g := ivs[2], ivs[3]; v.SeqFirst != 500 || v.SeqLast != 501 || v.Messages != 2 || g.SeqFirst != 502 || g.SeqLast != 503 || g.Messages != 0 {
@@ -31,6 +32,7 @@ func TestMalformedTrade(t *testing.T) {
 	const broken = `{"e":"trade","E":1,"s":"AAAUSDT","t":501,"p":"x","q":"1","T":5,"m":true}`
 	r.trade(0, 500, "9.99", "1")
 	r.frame(broken)
+	r.noted("AAAUSDT: gap (malformed) in the trades")
 	r.wantCover(0, event.StreamTrades, "gap start", "unverified silence", "verified trade_id", "gap malformed")
 	r.trade(0, 502, "9.99", "1")
 	r.wantCover(0, event.StreamTrades, "gap start", "unverified silence", "verified trade_id", "gap malformed", "verified trade_id")

@@ -84,6 +84,7 @@ const (
 	ActionFetch                       // fetch the snapshot of Inst after DelayNs, in place of one that is under way; answer with Request
 	ActionReconnect                   // replace the connection Line before it ends: dial the other line, and close this one when the other is Joined; Text says why
 	ActionNote                        // tell the operator Text
+	ActionWarn                        // the same, of what leaves a hole in the record or in its proof
 )
 
 // Action is a wish of the machine. In a replay nobody grants it.
@@ -325,6 +326,10 @@ func (m *Machine) note(format string, args ...any) {
 	m.act(Action{Kind: ActionNote, Text: fmt.Sprintf(format, args...)})
 }
 
+func (m *Machine) warn(format string, args ...any) {
+	m.act(Action{Kind: ActionWarn, Text: fmt.Sprintf(format, args...)})
+}
+
 // end ends what was believed of every stream: nothing that comes later is known to
 // follow on.
 func (m *Machine) end(cause event.Cause) {
@@ -345,7 +350,7 @@ func (m *Machine) end(cause event.Cause) {
 func (m *Machine) missing() {
 	m.hole = true
 	m.restart(event.CauseJournal)
-	m.note("inputs before %d are missing in the journal: every book of this feed resyncs", m.pos)
+	m.warn("inputs before %d are missing in the journal: every book of this feed resyncs", m.pos)
 }
 
 // loss stands for frames that never reached the journal: any of them may have
@@ -354,7 +359,7 @@ func (m *Machine) loss(in *event.Input) {
 	m.frames.Add(ledger.Received, uint64(in.Aux))
 	m.frames.Add(ledger.Lost, uint64(in.Aux))
 	m.restart(event.CauseBackpressure)
-	m.note("%d frames lost before the journal: every book of this feed resyncs", in.Aux)
+	m.warn("%d frames lost before the journal: every book of this feed resyncs", in.Aux)
 }
 
 // restart gives up every book, and starts again on the same connections.

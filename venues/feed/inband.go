@@ -157,6 +157,7 @@ func (m *Machine) beginFrom(inst *instrument, msg *venues.Message, live bool, li
 		if silent {
 			cause = event.CauseSilence
 		}
+		m.warn("%s %s: gap (%s) after id %d; the venue has sent another book", m.rules.Name, inst.Symbol, cause, inst.seq)
 		m.breakStream(inst, event.StreamBook, cause)
 		m.beginBook(inst)
 		m.dropHeldOf(inst, event.StreamBook)
@@ -208,7 +209,7 @@ func (m *Machine) tickInband(inst *instrument) {
 		return
 	}
 	if inst.inband.Attempts > 0 || inst.inband.Unlucky == 0 {
-		m.note("%s %s: no snapshot came; subscribing again", m.rules.Name, inst.Symbol)
+		m.warn("%s %s: no snapshot came; subscribing again", m.rules.Name, inst.Symbol)
 	}
 	m.resubscribe(inst)
 }

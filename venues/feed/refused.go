@@ -64,7 +64,7 @@ func (m *Machine) refused(number uint8, msg *venues.Message) {
 	}, strings.ToValidUTF8(string(msg.Text[:min(len(msg.Text), 200)]), "?"))
 	if msg.ID == 0 && msg.Inst < 0 && l.waiting() > 1 {
 		l.nameless++
-		m.note("%s refused a command, and does not say which: %s", m.rules.Name, text)
+		m.warn("%s refused a command, and does not say which: %s", m.rules.Name, text)
 		return
 	}
 	p, ok := l.answered(msg.ID)
@@ -91,12 +91,12 @@ func (m *Machine) refusedCommand(number uint8, p *pending, known bool, i int, te
 	}
 	if to-from == 1 {
 		inst := &m.insts[from]
-		m.note("%s refused command %d, for %s: %s", m.rules.Name, p.ID, inst.Symbol, text)
+		m.warn("%s refused command %d, for %s: %s", m.rules.Name, p.ID, inst.Symbol, text)
 		if known && p.Streams != 0 {
 			inst.inband.Refused = text
 		}
 	} else {
-		m.note("%s refused command %d: %s", m.rules.Name, p.ID, text)
+		m.warn("%s refused command %d: %s", m.rules.Name, p.ID, text)
 	}
 	if !known || p.Streams == 0 { // what was to be ended need not be
 		return

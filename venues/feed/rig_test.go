@@ -92,7 +92,7 @@ func (r *rig) step(kind event.InputKind, aux int64, data []byte) {
 func (r *rig) stepInput(in event.Input) {
 	r.t.Helper()
 	r.inputs = append(r.inputs, in)
-	before := len(r.sink.records)
+	before, gaps := len(r.sink.records), r.untold()
 	// Frames come in one buffer, as from a socket, and most are foreseen, as a session's are.
 	borrowed := append(r.buffer[:0], in.Data...)
 	r.buffer, in.Data = borrowed, borrowed
@@ -106,13 +106,19 @@ func (r *rig) stepInput(in event.Input) {
 		borrowed[i] = 'X'
 	}
 	actions := slices.Clone(r.m.Actions())
+	warned := slices.ContainsFunc(actions, func(a Action) bool { return a.Kind == ActionWarn })
+	for i, n := range r.untold() {
+		if i < len(gaps) && n > gaps[i] && !warned {
+			r.t.Fatalf("input %d (%s %.200s) makes a gap, and nobody is warned", in.Pos, in.Kind, in.Data)
+		}
+	}
 	for _, a := range actions {
 		switch a.Kind {
 		case ActionFetch:
 			r.asked = append(r.asked, a)
 		case ActionSend:
 			r.sent = append(r.sent, a.Text)
-		case ActionNote:
+		case ActionNote, ActionWarn:
 			r.notes = append(r.notes, a.Text)
 		case ActionReconnect:
 			r.redial = append(r.redial, a)
@@ -403,4 +409,18 @@ func (s *sliceInputs) Next() (event.Input, error) {
 	}
 	s.next++
 	return s.all[s.next-1], nil
+}
+
+// untold counts the books' gaps that only a machine can tell of: that a connection is lost
+// its session tells.
+func (r *rig) untold() (gaps []uint64) {
+	for i := range r.m.insts {
+		st := &r.m.insts[i].stats
+		n := st.Gaps
+		if c := st.LastGapCause; c == event.CauseDisconnect || c == event.CauseStart || c == event.CauseStop {
+			n = 0
+		}
+		gaps = append(gaps, n)
+	}
+	return gaps
 }

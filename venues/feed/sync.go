@@ -44,7 +44,7 @@ func (m *Machine) startSync(inst *instrument) {
 // resync gives up one book and waits for a new snapshot; the other instruments
 // go on. What was held back waits for the snapshot like what comes later.
 func (m *Machine) resync(inst *instrument, cause event.Cause) {
-	m.note("%s %s: gap (%s) after id %d; resync", m.rules.Name, inst.Symbol, cause, inst.seq)
+	m.warn("%s %s: gap (%s) after id %d; resync", m.rules.Name, inst.Symbol, cause, inst.seq)
 	if !m.rules.RestSnapshot {
 		m.dropHeldOf(inst, event.StreamBook)
 		m.dropBook(inst, cause)
@@ -71,7 +71,7 @@ func (m *Machine) dropBook(inst *instrument, cause event.Cause) {
 // again with this frame: the snapshot that it waits for must then be newer.
 func (m *Machine) bufferFrame(inst *instrument, in *event.Input, msg *venues.Message) {
 	if inst.buffered > 0 && len(inst.buffer)+event.InputSize(len(in.Data)) > m.bufferBytes {
-		m.note("%s %s: %d frames dropped from a full buffer while waiting for a snapshot", m.rules.Name, inst.Symbol, inst.buffered)
+		m.warn("%s %s: %d frames dropped from a full buffer while waiting for a snapshot", m.rules.Name, inst.Symbol, inst.buffered)
 		m.dropBuffer(inst)
 	}
 	if inst.buffered == 0 || m.paired && msg.First < inst.firstID {
@@ -133,7 +133,7 @@ func (m *Machine) rest(in *event.Input) {
 	}
 	inst := &m.insts[i]
 	if status != 200 {
-		m.note("%s %s: snapshot request failed with status %d: %.120s", m.rules.Name, inst.Symbol, status, in.Data)
+		m.warn("%s %s: snapshot request failed with status %d: %.120s", m.rules.Name, inst.Symbol, status, in.Data)
 	}
 	if status != 200 || !m.readSnapshot(inst, in.Data) {
 		if inst.state == bookLive && inst.audit.Asked {
@@ -175,7 +175,7 @@ func (m *Machine) readSnapshot(inst *instrument, body []byte) bool {
 		return m.dec.DecodeSnapshot(int(inst.dir-m.cfg.Base), body, &m.batch)
 	})
 	if reason != ledger.Accepted {
-		m.note("%s %s: snapshot cannot be used (%s): %.120s", m.rules.Name, inst.Symbol, reason, body)
+		m.warn("%s %s: snapshot cannot be used (%s): %.120s", m.rules.Name, inst.Symbol, reason, body)
 	}
 	return reason == ledger.Accepted
 }

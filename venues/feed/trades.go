@@ -55,6 +55,7 @@ func (m *Machine) trade(in *event.Input, msg *venues.Message) ledger.Outcome {
 		return ledger.Buffered
 	default:
 		if iv.state == event.StateVerified {
+			m.warn("%s %s: gap (%s) in the trades: %d to %d are missing", m.rules.Name, inst.Symbol, event.CauseSequence, inst.lastTrade+1, msg.TradeFirst-1)
 			m.breakStream(inst, event.StreamTrades, event.CauseSequence)
 		}
 		if iv.state == event.StateGap {
@@ -79,7 +80,7 @@ func (inst *instrument) newer(msg *venues.Message) bool {
 
 // renumber: the venue counts an instrument's trades anew.
 func (m *Machine) renumber(inst *instrument, number int64) {
-	m.note("%s %s: a new trade has number %d, and the last one had %d: the venue counts anew", m.rules.Name, inst.Symbol, number, inst.lastTrade)
+	m.warn("%s %s: a new trade has number %d, and the last one had %d: the venue counts anew", m.rules.Name, inst.Symbol, number, inst.lastTrade)
 	m.dropHeldOf(inst, event.StreamTrades)
 	m.breakStream(inst, event.StreamTrades, event.CauseVenueReset)
 	inst.unheard(event.StreamTrades)

@@ -23,6 +23,8 @@ func (s *Session) do(actions []feed.Action) {
 			s.plan(a.Line, a.Text)
 		case feed.ActionNote:
 			s.log.Info(a.Text)
+		case feed.ActionWarn:
+			s.log.Warn(a.Text)
 		}
 	}
 }
