@@ -65,7 +65,14 @@ func (r *SymbolReport) writeShort(p *printer) {
 		if i > 0 {
 			b.WriteString("; ")
 		}
-		fmt.Fprintf(&b, "%s %.4f %% verified", t.Stream, t.Percent)
+		switch {
+		case t.Ns == 0 && t.Rows == 0:
+			fmt.Fprintf(&b, "%s not recorded", t.Stream)
+		case t.Verified.Intervals == 0 && t.Unverified.Intervals > 0: // often the venue offers no proof
+			fmt.Fprintf(&b, "%s %.4f %% unverified", t.Stream, 100*float64(t.Unverified.Ns)/float64(t.Ns))
+		default:
+			fmt.Fprintf(&b, "%s %.4f %% verified", t.Stream, t.Percent)
+		}
 		if i == 0 {
 			fmt.Fprintf(&b, ", %d gap", t.Gap.Intervals)
 		}

@@ -310,7 +310,10 @@ func TestShortText(t *testing.T) {
 	r := &Report{}
 	for i, symbol := range []string{"A", "B", "C"} {
 		s := newSymbolReport(key{"binance", symbol})
-		s.Streams = []*StreamReport{{Stream: "book", Percent: 99.5, Gap: StateReport{Intervals: 2}}, {Stream: "trades", Percent: 100}, {Stream: "quotes"}}
+		s.Streams = []*StreamReport{
+			{Stream: "book", Ns: 400, Percent: 99.5, Gap: StateReport{Intervals: 2}},
+			{Stream: "trades", Ns: 400, Unverified: StateReport{Intervals: 1, Ns: 399}}, {Stream: "quotes"},
+		}
 		s.Checked = 7
 		s.proven("book_delta: %d messages", 5)
 		s.notChecked("quotes: %d rows", i+1)
@@ -323,7 +326,7 @@ func TestShortText(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"binance B\n  book 99.5000 % verified, 2 gap; trades 100.0000 % verified; quotes 0.0000 % verified; 7 rows checked; 0 findings\nbinance C\n",
+		"binance B\n  book 99.5000 % verified, 2 gap; trades 99.7500 % unverified; quotes not recorded; 7 rows checked; 0 findings\nbinance C\n",
 		"  not checked  quotes: 1 rows (binance A, and the like of 2 others)\n  not checked  only here (binance B)\n  unproven     trades binance A",
 		"unproven: 3 rows of times whose part of the journal is lost\nOK: all",
 	} {
