@@ -92,7 +92,7 @@ var InstructionBudgets = []Instructions{
 	{"feed", "coinbase recorded", "message", 7062, "a level a message"},
 
 	{"ring", "binance recorded all streams", "message", 263.3, "in and out, sixteen at a time"},
-	{"journal", "binance recorded", "message", 3941, "copy, minlz balanced and CRC of 280 bytes; s2's better mode took 3640, more time, and a twelfth more of the disk"},
+	{"journal", "binance recorded", "message", 3793, "copy, minlz balanced and CRC of 280 bytes; s2's better mode took 3640, more time, and a twelfth more of the disk"},
 
 	{"line", "binance recorded book_delta", "level", 463, "169 bytes a row, 29 rows to share a message's columns; 614 with strconv and append"},
 	{"line", "binance recorded book_top", "message", 4843, "44 doubles and two heads of arrays"},

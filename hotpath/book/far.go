@@ -35,8 +35,7 @@ type far struct {
 	hint   int // the chunk of the last call: messages come sorted
 }
 
-// set gives a key its size; 0 removes it. off says that its price is off the
-// grid. It returns false if nothing changed.
+// set gives a key its size; 0 removes it. off says that its price is off the grid.
 func (f *far) set(key, qty int64, off bool) {
 	if len(f.chunks) == 0 {
 		if qty == 0 {

@@ -232,17 +232,22 @@ func eachRecord(raw []byte, f func(feed uint16, pos uint64, ts int64)) {
 type ends struct {
 	at   map[uint16]int // place in list
 	list []FeedEnd
+	last int // in list: inputs of one feed come one after the other
 }
 
 func newEnds() ends { return ends{at: map[uint16]int{}} }
 
 func (e *ends) entry(feed uint16) *FeedEnd {
+	if e.last < len(e.list) && e.list[e.last].Feed == feed {
+		return &e.list[e.last]
+	}
 	i, ok := e.at[feed]
 	if !ok {
 		i = len(e.list)
 		e.at[feed] = i
 		e.list = append(e.list, FeedEnd{Feed: feed})
 	}
+	e.last = i
 	return &e.list[i]
 }
 
