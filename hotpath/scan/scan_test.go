@@ -203,7 +203,11 @@ func paddedList(r *rand.Rand) []byte {
 		}
 		b = append(b, '.')
 		for k := range 8 {
-			b = append(b, "0123456789"[r.IntN(10)*boolInt(k < 2 || r.IntN(200) == 0)])
+			digit := "0123456789"[r.IntN(10)]
+			if k >= 2 && r.IntN(200) > 0 {
+				digit = '0'
+			}
+			b = append(b, digit)
 		}
 	}
 	for k := range r.IntN(12) {
@@ -230,13 +234,6 @@ func paddedList(r *rand.Rand) []byte {
 		b[r.IntN(len(b))] = others[r.IntN(len(others))]
 	}
 	return b
-}
-
-func boolInt(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // samePairs: what PaddedPairs says is what Pairs says.

@@ -96,7 +96,7 @@ func (m *Machine) broken(msg *venues.Message) {
 	switch {
 	case (msg.Kind == venues.KindDelta || msg.Kind == venues.KindSnapshot) && inst.state == bookLive:
 		m.resync(inst, event.CauseMalformed)
-	case msg.Kind == venues.KindTrade:
+	case msg.Kind == venues.KindTrade && inst.streams[event.StreamTrades].state != event.StateGap:
 		m.warn("%s %s: gap (%s) in the trades: one cannot be read", m.rules.Name, inst.Symbol, event.CauseMalformed)
 		m.breakStream(inst, event.StreamTrades, event.CauseMalformed)
 	}
