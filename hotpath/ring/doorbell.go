@@ -37,7 +37,9 @@ import (
 // a token is left over, and one later Wait may return for nothing.) A processor
 // may let a load overtake an older store to another address, which would bring
 // the lost wake-up back; the order of Go's atomics forbids exactly that, and on
-// amd64 its price is the locked exchange in Commit.
+// amd64 its price is the locked exchange in Commit. Both stores are written as an
+// exchange: on amd64 that is the same instruction, and qemu, which runs our arm64
+// tests, lets an arm64 load overtake an atomic store, though no arm64 processor does.
 //
 // A wake-up means "look again", nothing more. Prepare, Cancel and Wait are the
 // consumer's; Ring is for any goroutine.
@@ -114,7 +116,7 @@ func (d *Doorbell) Prepare() {
 	case <-d.tokens:
 	default:
 	}
-	d.parked.Store(true)
+	d.parked.Swap(true) // no Store, see above
 }
 
 // Cancel takes Prepare back.

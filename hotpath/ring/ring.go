@@ -296,7 +296,7 @@ func (r *Ring) Commit() {
 		r.bytesCommitted = r.bytesClaimed
 		r.bytesOffered.Store(r.bytesCommitted)
 	}
-	r.tail.Store(r.published)
+	r.tail.Swap(r.published) // Doorbell says why this is no Store
 	if r.bell != nil {
 		r.bell.Ring()
 	}
