@@ -5,18 +5,30 @@
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.7.0 -checks all,-ST1003,-ST1000
 GATE = go test -count=1 $(TESTFLAGS)
 
-.PHONY: help build demo capture test race soak sim fuzz rig bench bench-compare gates peers fmt lint ci clean
+.PHONY: help build cross demo capture quick test arm64 race soak sim fuzz rig bench bench-compare gates peers fmt lint ci clean
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -ts '|' 2>/dev/null || sed -n 's/^\([a-z-]*\):.*## /  make \1: /p' $(MAKEFILE_LIST)
 
+# One static binary: without cgo it asks for no C library, and -trimpath keeps the builder's
+# folders out of it. -buildvcs lets --version say which commit it is.
+GO_BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=auto
+OUT = bin/deeptape
 build: ## bin/deeptape
-	go build -o bin/deeptape ./cmd/deeptape
+	$(GO_BUILD) -o $(OUT) ./cmd/deeptape
+
+PLATFORMS = linux/amd64 linux/arm64 darwin/arm64
+cross: ## bin/deeptape-OS-ARCH for each platform that we build for
+	for p in $(PLATFORMS); do GOOS=$${p%/*} GOARCH=$${p#*/} $(GO_BUILD) -o bin/deeptape-$${p%/*}-$${p#*/} ./cmd/deeptape || exit 1; done
 
 demo: build ## record simulated venues into a real QuestDB and prove it; KEEP=1 leaves it running
 	bin/deeptape demo $(if $(KEEP),--keep)
 
 capture: build ## record; ARGS="binance:BTCUSDT --for 10m"
 	bin/deeptape capture $(ARGS)
+
+quick: ## what one runs between edits: vet, and the tests that start no database and no storm
+	go vet ./...
+	go test -short -skip Storm $(TESTFLAGS) ./cmd/config ./cmd/agent ./hotpath/... ./ilp/... ./venues/...
 
 test: ## vet, and every test
 	go vet ./...
@@ -37,6 +49,11 @@ sim: ## the whole agent on a simulated machine, in virtual time: SEED=n shows on
 
 rig: build ## simulator, agent and QuestDB as processes; PROFILE=calm|peak|flood FOR=60s, COST=5 compares with QuestDB's ceiling
 	go run ./bench/rig -profile $(or $(PROFILE),$(if $(COST),flood,calm)) -for $(or $(FOR),$(if $(COST),10m,60s)) $(if $(COST),-cost $(COST))
+
+# TestKill starts its own binary, which only qemu can run. qemu takes ten times as long, so
+# the storms are left to the other tests.
+arm64: ## the tests of hotpath and venues as an arm64 program, under qemu-user
+	CGO_ENABLED=0 GOARCH=arm64 go test -short -exec qemu-aarch64-static -skip 'Storm|^TestKill$$' $(TESTFLAGS) ./hotpath/... ./venues/...
 
 fuzz: ## the scanners against fastjson, any bytes; FUZZTIME=1m for each of seven targets
 	for what in Decimal Pairs; do go test -run '^$$' -fuzz "^Fuzz$$what\$$" -fuzztime $(or $(FUZZTIME),1m) ./hotpath/scan || exit 1; done

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"net"
@@ -24,7 +25,7 @@ func testMain(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "deeptape")
-	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("make", "--no-print-directory", "-C", filepath.Join("..", ".."), "build", "OUT="+binary).CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "cannot build deeptape: %v\n%s", err, out)
 		return 1
 	}
@@ -103,9 +104,34 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
+// A binary says from which commit it was built, so that a bug report can.
 func TestVersion(t *testing.T) {
-	if code, stdout, _ := run(t, "--version"); code != 0 || !strings.HasPrefix(stdout, "deeptape ") || !strings.Contains(stdout, ", go") {
+	code, stdout, _ := run(t, "--version")
+	if code != 0 || !strings.HasPrefix(stdout, "deeptape ") || !strings.Contains(stdout, ", go") {
 		t.Errorf("code %d: %s", code, stdout)
+	}
+	// Go knows the commit of a clone; of a worktree or of unpacked files it does not.
+	if info, err := os.Stat(filepath.Join("..", "..", ".git")); err == nil && info.IsDir() && strings.Contains(stdout, "unknown") {
+		t.Errorf("built from a clone it says %q", stdout)
+	}
+}
+
+// TestStatic reads the binary that `make build` makes: on Linux it names no loader, so it
+// runs where there is no C library.
+func TestStatic(t *testing.T) {
+	f, err := elf.Open(binary)
+	if err != nil {
+		t.Skip("the binary of this system is no ELF file: ", err)
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			t.Error("the binary asks for a dynamic loader; is it built without CGO_ENABLED=0?")
+		}
+	}
+	libraries, err := f.ImportedLibraries()
+	if err == nil && len(libraries) > 0 {
+		t.Errorf("the binary asks for %q", libraries)
 	}
 }
 

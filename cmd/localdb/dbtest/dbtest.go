@@ -24,6 +24,7 @@ import (
 // made. DEEPTAPE_TEST_QUESTDB names one that runs already instead.
 func Start(t testing.TB) string {
 	t.Helper()
+	skipShort(t)
 	if addr := os.Getenv("DEEPTAPE_TEST_QUESTDB"); addr != "" {
 		return addr
 	}
@@ -38,6 +39,7 @@ func Start(t testing.TB) string {
 // test's then. It may have served others: what they have stored is there.
 func Borrow(t testing.TB) string {
 	t.Helper()
+	skipShort(t)
 	idle.Lock()
 	defer idle.Unlock() // one starts at a time: each takes a core for some seconds
 	if len(idle.servers) == 0 {
@@ -62,6 +64,14 @@ func Borrow(t testing.TB) string {
 	return addr
 }
 
+// skipShort skips what would start a server, which takes seconds, where -short asks for a
+// quick answer.
+func skipShort(t testing.TB) {
+	if testing.Short() {
+		t.Skip("-short: no real QuestDB")
+	}
+}
+
 // idle are the servers that nobody has borrowed.
 var idle struct {
 	sync.Mutex
@@ -72,6 +82,7 @@ var idle struct {
 // ends with t.
 func StartOwn(t testing.TB) localdb.Info {
 	t.Helper()
+	skipShort(t)
 	info, err := start(Dir(t))
 	if err != nil {
 		t.Fatal(err)
