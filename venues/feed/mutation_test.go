@@ -294,6 +294,15 @@ doubled: detected 0 within 0, harmless 412, healed 0, undetectable 0
 swapped: detected 377 within 35, harmless 31, healed 4, undetectable 0
 cut: detected 412 within 0, harmless 0, healed 0, undetectable 0
 flipped: detected 250 within 198, harmless 145, healed 3, undetectable 14`,
+	// Trades alone, of three symbols: their ids show what is missing or out of order, and
+	// no digit. The five are three prices and two sizes; the harmless ones are digits of
+	// ts_event, which is not compared.
+	"tickstream_v2_trades_3sym_20260930": `
+removed: detected 10 within 1, harmless 0, healed 0, undetectable 0
+doubled: detected 0 within 0, harmless 10, healed 0, undetectable 0
+swapped: detected 10 within 0, harmless 0, healed 0, undetectable 0
+cut: detected 10 within 1, harmless 0, healed 0, undetectable 0
+flipped: detected 0 within 0, harmless 5, healed 0, undetectable 5`,
 	"tickvault_v2_btcusd_d10_20260824": `
 removed: detected 1 within 1, harmless 0, healed 0, undetectable 0
 doubled: detected 0 within 0, harmless 1, healed 0, undetectable 0

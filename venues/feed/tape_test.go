@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -54,7 +55,8 @@ func tapeFile(tb testing.TB, name string) []byte {
 	return b
 }
 
-// tapes finds the recordings of every venue in the registry.
+// tapes finds the recordings of every venue in the registry. Folders of others may stand
+// beside them: they are passed over, with one line.
 func tapes(tb testing.TB) (all []*tape) {
 	tb.Helper()
 	dir := os.Getenv("DEEPTAPE_CAPTURES")
@@ -64,14 +66,26 @@ func tapes(tb testing.TB) (all []*tape) {
 	if _, err := os.Stat(filepath.Join(dir, "rows.py")); err != nil {
 		tb.Skipf("no recordings: %v; set DEEPTAPE_CAPTURES", err)
 	}
+	read := map[string]bool{}
 	for _, venue := range venues.Names() {
 		exchange, market, _ := strings.Cut(venue, "_")
 		files, _ := filepath.Glob(filepath.Join(dir, exchange, "*.jsonl*"))
 		for _, file := range files {
-			if strings.Contains(file, "linear") == (market == "linear") {
+			read[exchange] = true
+			if strings.Contains(filepath.Base(file), "linear") == (market == "linear") {
 				all = append(all, readTape(tb, dir, venue, exchange, file))
 			}
 		}
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "*", "*.jsonl*"))
+	var others []string
+	for _, file := range files {
+		if folder := filepath.Base(filepath.Dir(file)); !read[folder] && !slices.Contains(others, folder) {
+			others = append(others, folder)
+		}
+	}
+	if len(others) > 0 {
+		tb.Logf("passed over, for no venue here knows them: %s", strings.Join(others, ", "))
 	}
 	return all
 }
