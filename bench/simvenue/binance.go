@@ -29,6 +29,18 @@ func (b *binance) topicName(k kind, sym *symbol, _ int) string {
 	return strings.ToLower(sym.name) + suffix
 }
 
+func (b *binance) wishes(symbols []string) (w wishes) {
+	var streams []string
+	for _, name := range symbols {
+		for _, k := range []kind{kindBook, kindTrade, kindQuote} {
+			streams = append(streams, b.topicName(k, b.v.symbols[name], 0))
+		}
+		w.fetch = append(w.fetch, "/api/v3/depth?symbol="+name+"&limit=5000")
+	}
+	w.target = "/stream?streams=" + strings.Join(streams, "/")
+	return w
+}
+
 // target reads the streams of the URL. An answer refuses the connection.
 func (b *binance) target(s *Session, r Request) *Answer {
 	q := r.query()

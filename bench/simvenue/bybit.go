@@ -35,6 +35,15 @@ func (b *bybit) topicName(k kind, sym *symbol, depth int) string {
 	return "publicTrade." + sym.name
 }
 
+func (b *bybit) wishes(symbols []string) (w wishes) {
+	w.target = b.facts().wsPath
+	for i, name := range symbols {
+		w.commands = append(w.commands, fmt.Sprintf(`{"req_id":"%d","op":"subscribe","args":["orderbook.%d.%[3]s","publicTrade.%[3]s","orderbook.1.%[3]s"]}`, i+1, b.facts().depth, name))
+	}
+	w.ping = `{"req_id":"ping","op":"ping"}`
+	return w
+}
+
 func (b *bybit) open(*Session)           {}
 func (b *bybit) closing(*Session) []byte { return nil }
 

@@ -31,6 +31,16 @@ func (c *coinbase) topicName(k kind, sym *symbol, _ int) string {
 	return "none:" + sym.name
 }
 
+func (c *coinbase) wishes(symbols []string) (w wishes) {
+	ids := `"` + strings.Join(symbols, `","`) + `"`
+	w.target = c.facts().wsPath
+	w.commands = append(w.commands, `{"type":"subscribe","channel":"heartbeats"}`)
+	for _, channel := range []string{"market_trades", "level2"} {
+		w.commands = append(w.commands, `{"type":"subscribe","product_ids":[`+ids+`],"channel":"`+channel+`"}`)
+	}
+	return w
+}
+
 func (c *coinbase) open(*Session)           {}
 func (c *coinbase) closing(*Session) []byte { return nil }
 

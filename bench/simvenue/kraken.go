@@ -34,6 +34,18 @@ func (k *kraken) topicName(kd kind, sym *symbol, depth int) string {
 	return "none/" + sym.name
 }
 
+func (k *kraken) wishes(symbols []string) (w wishes) {
+	list := `"` + strings.Join(symbols, `","`) + `"`
+	w.target = k.facts().wsPath
+	w.commands = []string{
+		`{"method":"subscribe","params":{"channel":"instrument","snapshot":true},"req_id":1}`,
+		`{"method":"subscribe","params":{"channel":"trade","symbol":[` + list + `],"snapshot":true},"req_id":2}`,
+		`{"method":"subscribe","params":{"channel":"book","symbol":[` + list + `],"depth":1000,"snapshot":true},"req_id":3}`,
+	}
+	w.ping = `{"method":"ping","req_id":4}`
+	return w
+}
+
 func (k *kraken) open(s *Session) {
 	// The venue's ids do not always fit 63 bits.
 	s.say(fmt.Appendf(nil, `{"channel":"status","type":"update","data":[{"version":"2.0.10","system":"online","api_version":"v2","connection_id":%d}]}`, uint64(15113583034416118705)+uint64(s.serial)))

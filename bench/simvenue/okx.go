@@ -38,6 +38,19 @@ func (o *okx) topicName(k kind, sym *symbol, _ int) string {
 	return "none:" + sym.name
 }
 
+func (o *okx) wishes(symbols []string) (w wishes) {
+	var args []string
+	for _, name := range symbols {
+		for _, channel := range []string{"books", "trades", "bbo-tbt"} {
+			args = append(args, `{"channel":"`+channel+`","instId":"`+name+`"}`)
+		}
+	}
+	w.target = o.facts().wsPath
+	w.commands = []string{`{"id":"1","op":"subscribe","args":[` + strings.Join(args, ",") + `]}`}
+	w.ping = "ping"
+	return w
+}
+
 func (o *okx) open(s *Session) { s.id = fmt.Sprintf("%08x", 0x32f4414f+s.serial) }
 
 func (o *okx) tick(s *Session) {

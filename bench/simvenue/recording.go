@@ -107,6 +107,10 @@ type loader struct {
 }
 
 func (l *loader) line(at int64, dir string, line []byte) error {
+	if string(line) == "pong" { // OKX's answer to a ping is no JSON
+		l.src.skipped++
+		return nil
+	}
 	v, err := l.parser.ParseBytes(line)
 	if err != nil {
 		return err

@@ -134,6 +134,9 @@ type protocol interface {
 	levels(bare []byte, set func(bid bool, px, qty, more string) error) error
 
 	rest(r Request) Answer
+
+	// wishes are what a client says so as to get all streams of these symbols.
+	wishes(symbols []string) wishes
 }
 
 // payload is a frame as far as all connections share it. Its bytes are never

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +28,7 @@ type simCmd struct {
 	Ghosts  bool          `help:"Binance's diffs do not tell what goes outside of the window of its last snapshots."`
 	Start   string        `placeholder:"TIME" help:"What the made markets' clock shows at its start, RFC 3339; default: now. It stands still until somebody connects. The same seed and start make the same bytes."`
 	For     time.Duration `placeholder:"1m" help:"Let the made markets end after this much of their own time."`
+	Tape    string        `placeholder:"DIR" help:"Serve nothing: write what one client of each made market sees to DIR/VENUE.jsonl.gz and DIR/VENUE.recv.gz, in the format of a recording (--file, DEEPTAPE_RECORDING), for --for of the market's own time, and exit."`
 	Addr    string        `help:"Address to serve on." default:"127.0.0.1:0"`
 }
 
@@ -33,6 +38,9 @@ func (c *simCmd) Help() string {
 }
 
 func (c *simCmd) Run(ctx context.Context, log *slog.Logger) error {
+	if c.Tape != "" {
+		return c.writeTapes()
+	}
 	s, err := c.start(false)
 	if err != nil {
 		return err
@@ -52,7 +60,7 @@ func (c *simCmd) start(live bool) (*simvenue.Server, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
-	opt := simvenue.Options{Addr: c.Addr, Speed: c.Speed, Faults: faults, For: c.For, Ghosts: c.Ghosts, Live: live, Worlds: map[string]*world.World{}}
+	opt := simvenue.Options{Addr: c.Addr, Speed: c.Speed, Faults: faults, For: c.For, Ghosts: c.Ghosts, Live: live}
 	for _, f := range c.File {
 		venue, path, ok := strings.Cut(f, ":")
 		if !ok || path == "" {
@@ -60,6 +68,25 @@ func (c *simCmd) start(live bool) (*simvenue.Server, error) {
 		}
 		opt.Recordings = append(opt.Recordings, simvenue.Recording{Venue: venue, Path: path})
 	}
+	if opt.Worlds, err = c.worlds(); err != nil {
+		return nil, err
+	}
+	if err := config.Address(c.Addr); err != nil {
+		return nil, usageError{fmt.Errorf("--addr: %w", err)}
+	}
+	s, err := simvenue.New(opt)
+	var busy *net.OpError // a port in use, and the like: no wrong usage
+	if errors.As(err, &busy) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return s, s.Start()
+}
+
+// worlds are the made markets that the flags describe, by venue.
+func (c *simCmd) worlds() (map[string]*world.World, error) {
 	symbols := map[string][]string{}
 	for _, arg := range c.Symbols {
 		venue, list, ok := strings.Cut(arg, ":")
@@ -75,27 +102,49 @@ func (c *simCmd) start(live bool) (*simvenue.Server, error) {
 	// nothing.
 	startNs := time.Now().UnixNano()
 	if c.Start != "" {
+		var err error
 		if startNs, err = config.Time(c.Start, time.Now()); err != nil {
 			return nil, usageError{fmt.Errorf("--start: %w", err)}
 		}
 	}
+	worlds := map[string]*world.World{}
 	for venue, list := range symbols {
-		if opt.Worlds[venue], err = simvenue.NewMarkets(venue, c.Seed, startNs, list...); err != nil {
+		w, err := simvenue.NewMarkets(venue, c.Seed, startNs, list...)
+		if err != nil {
 			return nil, usageError{err}
 		}
+		worlds[venue] = w
 	}
-	if err := config.Address(c.Addr); err != nil {
-		return nil, usageError{fmt.Errorf("--addr: %w", err)}
+	return worlds, nil
+}
+
+// writeTapes writes a tape of each made market.
+func (c *simCmd) writeTapes() error {
+	if len(c.File) > 0 {
+		return usageError{errors.New("--tape is of made markets; --file names a recording, which is one already")}
 	}
-	s, err := simvenue.New(opt)
-	var busy *net.OpError // a port in use, and the like: no wrong usage
-	if errors.As(err, &busy) {
-		return nil, err
+	if c.For <= 0 {
+		return usageError{errors.New("--tape: say with --for how much of the market's time is to be written, such as --for 1m")}
 	}
+	faults, err := simvenue.ParseFaults(c.Faults)
 	if err != nil {
-		return nil, usageError{err}
+		return usageError{err}
 	}
-	return s, s.Start()
+	worlds, err := c.worlds()
+	if err != nil {
+		return err
+	}
+	for _, venue := range slices.Sorted(maps.Keys(worlds)) {
+		tape, err := simvenue.NewTape(venue, worlds[venue], faults, c.For)
+		if err != nil {
+			return err
+		}
+		if err := tape.Write(c.Tape, venue); err != nil {
+			return err
+		}
+		fmt.Printf("%s: %d lines, %d bytes\n", filepath.Join(c.Tape, venue+".jsonl.gz"), bytes.Count(tape.Data, []byte("\n")), len(tape.Data))
+	}
+	return nil
 }
 
 // simConfig is a configuration that records everything the server has.
