@@ -28,7 +28,7 @@ const budgetSlots = 64
 // before counts as that one. All methods may be called from several goroutines.
 //
 // Invariant: sum is the weight of log[head:head+n]; the times in it never decrease;
-// what TryTake has admitted within any window is at most usable(), one single request
+// what has been admitted within any window is at most usable(), one single request
 // heavier than that excepted.
 type Budget struct {
 	mu           sync.Mutex
@@ -39,6 +39,8 @@ type Budget struct {
 	blockedNs    int64 // nothing is admitted before
 	log          [budgetSlots + 2]taken
 	head, n, sum int
+	line         []*Claim // that wait, in their order: see claim.go
+	claims       uint64   // that have ever had a place
 }
 
 type taken struct {
@@ -57,7 +59,8 @@ func NewBudget(limit int, window time.Duration) *Budget {
 // TryTake takes weight if it fits now. If not, nothing is taken and waitNs says after
 // what time it will fit if nobody else takes any: Never if it is above the limit.
 // A weight above the usable part but not above the limit is admitted into an empty
-// window: the headroom must not make a permitted request impossible.
+// window: the headroom must not make a permitted request impossible. Who takes without a
+// Claim comes after all who wait with one.
 func (b *Budget) TryTake(nowNs int64, weight int) (ok bool, waitNs int64) {
 	return b.tryTake(nowNs, weight, 100)
 }
@@ -76,20 +79,25 @@ func (b *Budget) tryTake(nowNs int64, weight, percent int) (ok bool, waitNs int6
 	if weight > b.limit {
 		return false, Never
 	}
-	if wait := b.waitLocked(now, weight, percent); wait > 0 {
+	if wait := b.waitLocked(now, weight, b.claimedLocked(now), percent); wait > 0 {
 		return false, wait
 	}
 	b.addLocked(now, weight)
 	return true, 0
 }
 
-// waitLocked returns 0 if weight fits now into so many per cent of what is usable.
-func (b *Budget) waitLocked(now int64, weight, percent int) int64 {
+// waitLocked returns 0 if weight fits now into so many per cent of what is usable, beside
+// what others will take first.
+func (b *Budget) waitLocked(now int64, weight, ahead, percent int) int64 {
 	wait := int64(0)
 	if b.blockedNs > now {
 		wait = b.blockedNs - now
 	}
-	room := max(b.usableLocked()*percent/100-weight, 0)
+	usable := b.usableLocked() * percent / 100
+	if ahead > 0 && ahead+weight > usable { // not even an empty window has room for all
+		wait = max(wait, b.slotNs, 1)
+	}
+	room := max(usable-ahead-weight, 0)
 	sum := b.sum
 	for i := 0; sum > room; i++ {
 		e := b.log[(b.head+i)%len(b.log)]
