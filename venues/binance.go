@@ -151,6 +151,25 @@ func (binance) SnapshotRequest(symbol string, depth int) Request {
 	return Request{Path: fmt.Sprintf("/api/v3/depth?symbol=%s&limit=%d", binanceEscaped(symbol), depth), Weight: weight}
 }
 
+// binanceNoSymbol is the code of "Invalid symbol.": the venue has no such symbol, or has
+// it no more. Its streams are acknowledged all the same, and stay silent.
+const binanceNoSymbol = -1121
+
+// longestRefusal bounds what is looked at of an answer that is no snapshot.
+const longestRefusal = 4 << 10
+
+// SnapshotRefused reads {"code":-1121,"msg":"Invalid symbol."}.
+func (binance) SnapshotRefused(body []byte) (words string, final bool) {
+	if len(body) > longestRefusal {
+		return "", false
+	}
+	v, err := fastjson.ParseBytes(body)
+	if err != nil {
+		return "", false
+	}
+	return string(v.GetStringBytes("msg")), v.GetInt("code") == binanceNoSymbol
+}
+
 func (binance) InstrumentsRequest(symbols []string) Request {
 	return Request{Path: `/api/v3/exchangeInfo?symbols=%5B%22` + binanceEscaped(strings.Join(symbols, `%22,%22`)) + `%22%5D`, Weight: 20}
 }
@@ -250,10 +269,13 @@ func (d *binanceDecoder) parse(frame []byte, b *Batch) ledger.Reason {
 	return ledger.UnknownShape
 }
 
+// answer to a command. Refusals are flat, or in a field of their own.
 func answer(v *fastjson.Value, b *Batch) ledger.Reason {
 	m := Message{Kind: KindAck, Inst: -1, TsEvent: event.Null, ID: v.GetInt64("id")}
-	if v.Exists("code") {
+	if nested := v.Get("error"); v.Exists("code") {
 		m.Kind, m.Text = KindRefused, v.GetStringBytes("msg")
+	} else if nested.Exists("code") {
+		m.Kind, m.Text = KindRefused, nested.GetStringBytes("msg")
 	} else if !v.Exists("result") {
 		return ledger.UnknownShape
 	}

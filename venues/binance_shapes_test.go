@@ -51,6 +51,7 @@ func TestBinanceShapes(t *testing.T) {
 		{"ack with a list (sheet)", `{"result":["btcusdt@trade"],"id":3}`, withID(ack, 3), nil},
 		{"ack with an id that is not ours (sheet)", `{"result":null,"id":"abc"}`, ack, nil},
 		{"refusal (sheet)", `{"code":2,"msg":"Invalid request: unknown variant","id":7}`, Message{Kind: KindRefused, Inst: -1, TsEvent: null, ID: 7, Text: []byte("Invalid request: unknown variant")}, nil},
+		{"nested refusal (public reports)", `{"error":{"code":2,"msg":"Invalid request"},"id":1}`, Message{Kind: KindRefused, Inst: -1, TsEvent: null, ID: 1, Text: []byte("Invalid request")}, nil},
 		{"refusal without id (sheet)", `{"code":3,"msg":"Invalid JSON: expected value at line 1 column 1"}`, Message{Kind: KindRefused, Inst: -1, TsEvent: null, Text: []byte("Invalid JSON: expected value at line 1 column 1")}, nil},
 		{"shutdown, raw (sheet)", `{"e":"serverShutdown","E":1770123456789}`, Message{Kind: KindNotice, Inst: -1, TsEvent: null, Text: []byte("serverShutdown")}, nil},
 		{"shutdown, combined (sheet)", `{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1770123456789}}`, Message{Kind: KindNotice, Inst: -1, TsEvent: null, Text: []byte("serverShutdown")}, nil},

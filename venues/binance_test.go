@@ -97,6 +97,11 @@ func readWire(v any) (w wire, ok bool) {
 	case !named && d["u"] != nil && d["A"] != nil:
 		return wire{kind: KindQuote, symbol: text(d["s"]), seq: number(d["u"]), px: text(d["b"]), qty: text(d["B"]), askPx: text(d["a"]), askQty: text(d["A"])}, true
 	}
+	if nested, ok := m["error"].(map[string]any); ok && m["code"] == nil {
+		if _, refused := nested["code"]; refused {
+			return wire{kind: KindRefused, id: number(m["id"]), text: text(nested["msg"])}, true
+		}
+	}
 	if _, refused := m["code"]; refused {
 		return wire{kind: KindRefused, id: number(m["id"]), text: text(m["msg"])}, true
 	}

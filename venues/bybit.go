@@ -139,6 +139,8 @@ func (bybit) Checksum(_, _ []book.Level, _, _ int8, _ []byte) uint32 { return 0 
 // SnapshotRequest: there is none; snapshots come in the stream.
 func (bybit) SnapshotRequest(string, int) Request { return Request{} }
 
+func (bybit) SnapshotRefused([]byte) (string, bool) { return "", false } // nothing is fetched
+
 // InstrumentsRequest asks for the whole list, as one page. Spot has no pages; linear
 // symbols beyond the page's 1,000 are left to their messages.
 func (v bybit) InstrumentsRequest([]string) Request {

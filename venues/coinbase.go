@@ -39,6 +39,7 @@ var coinbaseRules = Rules{
 	Name: "coinbase", Market: "spot",
 	Continuity: ConnCounter, Proof: event.ProofConnectionSeq,
 	TradesCount:   true,
+	AcksList:      true,
 	SilenceNs:     12.5e9, // longest healthy silence in the recordings: 4.15 s (NU-GBP)
 	TradingStatus: "online",
 	WSURL:         "wss://advanced-trade-ws.coinbase.com", RestURL: "https://api.coinbase.com",
@@ -141,6 +142,8 @@ func (coinbase) Checksum(_, _ []book.Level, _, _ int8, _ []byte) uint32 { return
 // SnapshotRequest: there is none; snapshots come in the stream, and nothing ties a
 // REST book to it.
 func (coinbase) SnapshotRequest(string, int) Request { return Request{} }
+
+func (coinbase) SnapshotRefused([]byte) (string, bool) { return "", false } // nothing is fetched
 
 func (coinbase) InstrumentsRequest(symbols []string) Request {
 	return Request{Path: "/api/v3/brokerage/market/products?product_ids=" + binanceEscaped(strings.Join(symbols, "&product_ids=")), Weight: 1}

@@ -176,6 +176,8 @@ func (kraken) Checksum(bids, asks []book.Level, _, _ int8, scratch []byte) uint3
 // SnapshotRequest: there is none; snapshots come in the stream.
 func (kraken) SnapshotRequest(string, int) Request { return Request{} }
 
+func (kraken) SnapshotRefused([]byte) (string, bool) { return "", false } // nothing is fetched
+
 // InstrumentsRequest asks for all pairs: one unknown name among those asked for
 // would refuse the rest. (The channel instrument says the same in the venue's newer
 // spelling, but at the price of a connection.)
@@ -318,6 +320,8 @@ func (d *krakenDecoder) answer(v *fastjson.Value, b *Batch) ledger.Reason {
 		m.Kind = KindControl
 	case v.Exists("error"):
 		m.Kind, m.Text = KindRefused, v.GetStringBytes("error")
+	case v.Exists("Error"): // {"Error":"Exceeded msg rate"}: of one command, and it does not say which
+		m.Kind, m.Text = KindRefused, v.GetStringBytes("Error")
 	case success != nil && success.Type() == fastjson.TypeTrue:
 		of = v.Get("result")
 		if w := of.Get("warnings"); w != nil {

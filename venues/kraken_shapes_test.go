@@ -81,6 +81,7 @@ func TestKrakenShapes(t *testing.T) {
 		{"refusal (sheet)", `{"error":"Subscription depth not supported","method":"subscribe","success":false,"time_in":"x","time_out":"y"}`, []Message{refused}, nil},
 		{"refusal of a symbol (sheet)", `{"error":"Currency pair not supported ETH/USD","method":"subscribe","req_id":7,"success":false,"symbol":"ETH/USD"}`, []Message{named}, nil},
 		{"too fast (sheet)", `{"error":"Exceeded msg rate"}`, []Message{{Kind: KindRefused, Inst: -1, TsEvent: null, Text: []byte("Exceeded msg rate")}}, nil},
+		{"too fast (public reports)", `{"Error":"Exceeded msg rate"}`, []Message{{Kind: KindRefused, Inst: -1, TsEvent: null, Text: []byte("Exceeded msg rate")}}, nil},
 		{"nothing", `{"channel":"book","type":"update","data":[]}`, nil, nil},
 	} {
 		dec, _ := decoderAt(kraken{}, 1, 8, "BTC/USD", "ETH/USD")

@@ -81,6 +81,7 @@ func krakenDiffer(b *Batch, insts []event.Instrument, v any) error {
 func krakenDifferControl(m *Message, insts []event.Instrument, f map[string]any) error {
 	want := Message{Kind: KindControl, Inst: -1, TsEvent: event.Null}
 	_, refused := f["error"]
+	_, tooFast := f["Error"]
 	_, channel := f["channel"]
 	if !channel {
 		of := f
@@ -93,6 +94,11 @@ func krakenDifferControl(m *Message, insts []event.Instrument, f map[string]any)
 			want.Kind, want.Text = KindRefused, m.Text
 			if string(m.Text) != text(f["error"]) {
 				return fmt.Errorf("text %q, want %q", m.Text, f["error"])
+			}
+		case tooFast:
+			want.Kind, want.Text = KindRefused, m.Text
+			if string(m.Text) != text(f["Error"]) {
+				return fmt.Errorf("text %q, want %q", m.Text, f["Error"])
 			}
 		case f["success"] == true:
 			want.Kind, of = KindAck, object(f["result"])

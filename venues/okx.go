@@ -157,6 +157,8 @@ func (okx) Checksum(bids, asks []book.Level, pxScale, qtyScale int8, scratch []b
 // SnapshotRequest: there is none; snapshots come in the stream.
 func (okx) SnapshotRequest(string, int) Request { return Request{} }
 
+func (okx) SnapshotRefused([]byte) (string, bool) { return "", false } // nothing is fetched
+
 // InstrumentsRequest asks for the type of the first symbol: the venue lists one at a
 // time, see Groups.
 func (okx) InstrumentsRequest(symbols []string) Request {

@@ -128,6 +128,7 @@ type Rules struct {
 	ChecksumTop  int         // levels a side that Venue.Checksum wants; 0: no checksums
 	TradesCount  bool        // trade ids of an instrument grow by one
 	TradesJoined bool        // but a trade may stand for several, and bears the last one's: see Message.TradeFirst
+	AcksList     bool        // each answer to a command lists all that is subscribed (Coinbase)
 	QuoteStream  bool        // there is a top-of-book stream faster than the book
 
 	// SilenceNs is how long the book of an instrument may say nothing before the
@@ -244,6 +245,10 @@ type Venue interface {
 	// and sizes are counts of 10^-scale. Allocates nothing. scratch may be written to.
 	Checksum(bids, asks []book.Level, pxScale, qtyScale int8, scratch []byte) uint32
 	SnapshotRequest(symbol string, depth int) Request
+	// SnapshotRefused reads the body of an answer that is no snapshot: the venue's words,
+	// which borrow from nothing, "" where there are none; and whether the same request
+	// will be refused for as long as the venue does not change its list of symbols.
+	SnapshotRefused(body []byte) (words string, final bool)
 	InstrumentsRequest(symbols []string) Request
 	// Instruments reads the answer to InstrumentsRequest: the known ones of the
 	// symbols asked for, and the request weight per minute (0: not told).
