@@ -162,7 +162,7 @@ func (m *Machine) tickAudit(inst *instrument) {
 			a.DueTs += every * ((m.now-a.DueTs)/every + 1)
 		}
 		a.begin(m.now)
-		m.ask(inst, 0, true)
+		m.ask(inst, 0, rankAudit, true)
 	}
 }
 
@@ -215,7 +215,7 @@ func (m *Machine) auditAgain(inst *instrument) {
 		return
 	}
 	if inst.request == 0 {
-		m.ask(inst, auditRetryNs<<(a.Tries-1), true)
+		m.ask(inst, auditRetryNs<<(a.Tries-1), rankAudit+int64(a.Tries), true)
 	}
 }
 

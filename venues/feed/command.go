@@ -10,12 +10,15 @@ import (
 
 // Commands are answered, and an answer is what tells a refusal from silence. Each line
 // keeps its commands until they are. A subscription that goes unheard leaves streams
-// that are off and look quiet, so its connection is replaced.
+// that are off and look quiet. Where the venue talks to us otherwise, it is split and asked
+// for again on the same connection (refused.go); where nothing but heartbeats has come
+// since, the connection is replaced.
 
 // answerPatienceNs is how long a command that has been sent may go unanswered before the
-// operator is told and, if the connection's subscription needs it, another connection
-// is asked for. It doubles with every connection that has to go so: a venue that has
-// stopped answering must not be called in a loop.
+// operator is told and it is asked for again, or, if nothing comes at all and the
+// connection's subscription needs it, another connection is asked for. It doubles with
+// every connection that has to go so: a venue that has stopped answering must not be
+// called in a loop.
 const (
 	answerPatienceNs = 10e9
 	unansweredMax    = 8 // at most so often: 43 minutes
@@ -37,14 +40,19 @@ type pending struct {
 	Initial bool   `json:"initial"` // of the connection's subscription
 	Noted   bool   `json:"noted"`
 
-	Streams venues.Streams `json:"streams"` // that it subscribes to
-	Several [2]int         `json:"several"` // see venues.Command
+	Streams venues.Streams `json:"streams"`        // that it subscribes to
+	Several [2]int         `json:"several"`        // see venues.Command
+	Told    []int          `json:"told,omitempty"` // instruments of several that have had their answer
 }
 
 // send asks for a command to be sent: initial, of a connection's subscription, or to
 // renew that of a book (else -1).
 func (m *Machine) send(number uint8, c venues.Command, book int, initial bool) {
-	m.act(Action{Kind: ActionSend, Line: number, Text: c.Text})
+	of := book
+	if of < 0 {
+		of = c.Inst
+	}
+	m.act(Action{Kind: ActionSend, Line: number, Inst: of, Rank: m.rankOf(number, of, c.Streams), Text: c.Text})
 	l := &m.lines[number]
 	l.pending = append(l.pending, pending{
 		ID: c.ID, Inst: c.Inst, Owed: c.Acks, Book: book, Text: hashOf([]byte(c.Text)), AskedTs: m.now, Initial: initial,
@@ -98,14 +106,16 @@ func hashOf(text []byte) uint64 {
 }
 
 // answered takes one answer off the command that it is for, and returns that. An answer
-// without an id is for the oldest one.
-func (l *line) answered(id int64) (pending, bool) {
+// without an id is for the oldest one. It may name the instrument that it is of, else -1.
+func (l *line) answered(id int64, inst int) (pending, bool) {
 	for i := range l.pending {
 		p := &l.pending[i]
 		if p.ID != id && id != 0 || p.Owed == 0 {
 			continue
 		}
-		p.Owed--
+		if p.Owed--; inst >= 0 && p.Inst < 0 {
+			p.Told = append(p.Told, inst)
+		}
 		of := *p
 		if p.Owed == 0 {
 			l.pending = append(l.pending[:i], l.pending[i+1:]...)
@@ -117,7 +127,7 @@ func (l *line) answered(id int64) (pending, bool) {
 
 // ack takes the answer that what was asked for will come.
 func (m *Machine) ack(number uint8, msg *venues.Message) {
-	p, ok := m.lines[number].answered(msg.ID)
+	p, ok := m.lines[number].answered(msg.ID, msg.Inst)
 	if !ok {
 		return
 	}
@@ -173,9 +183,10 @@ func (m *Machine) tickCommands() {
 		if every := m.rules.PingEveryNs; every > 0 && m.now-l.pinged >= every {
 			l.pinged = m.now
 			m.commandID++
-			m.act(Action{Kind: ActionSend, Line: uint8(i), Ping: true, Text: m.venue.Ping(m.commandID)})
+			m.act(Action{Kind: ActionSend, Line: uint8(i), Inst: -1, Ping: true, Text: m.venue.Ping(m.commandID)})
 		}
 		m.tickRefused(uint8(i))
+		m.unheard(uint8(i))
 		for k := range l.pending {
 			p := &l.pending[k]
 			if p.SentTs == 0 || p.Noted || m.now-p.SentTs < answerPatienceNs<<m.unanswered {

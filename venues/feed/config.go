@@ -14,7 +14,15 @@ import (
 // Version of the derivation. It stands in every run record: rows derived by
 // another version may differ, and so may the states in its keyframes, which are then
 // not compared.
-const Version = 5
+//
+// 6: the detail of a book's gap has the venue's words where it refuses the snapshot;
+// Kraken's {"Error":…} and Binance's {"error":{…}} are refusals, and no unknown frames;
+// a command that is left without an answer while others have theirs counts as refused.
+const Version = 6
+
+// splitsSince is the Version that asks again, on the same connection, for what was left
+// without an answer. A run of an earlier one has no such commands in its journal.
+const splitsSince = 6
 
 // What a run may have. A REST answer names its instrument in 16 bits.
 const (
@@ -162,7 +170,8 @@ func (m *Machine) setUp(cfg Config, feedID uint16) error {
 	m.insts = make([]instrument, len(cfg.Instruments))
 	m.topNow = make([]book.Level, cfg.TopLevels)
 	m.lines, m.paired, m.holding, m.leader = [numLines]line{}, false, 0, 0
-	m.patched, m.commandID, m.unanswered = cfg.Version != Version, 0, 0
+	m.patched, m.commandID, m.unanswered, m.begunTs = cfg.Version != Version, 0, 0, 0
+	m.strange = nil
 	m.requests, m.hole, m.forced, m.only = 0, false, event.Null, part{inst: -1}
 	m.counter, m.counted, m.failing = canary{}, 0, [numChecks]int{}
 	m.text = make([]byte, 0, 8192)

@@ -79,6 +79,7 @@ func (m *Machine) beginStream(inst *instrument, s event.Stream, state event.Stat
 // beginBook starts an interval of the book with what proves it, or with why nothing does.
 func (m *Machine) beginBook(inst *instrument) {
 	m.beginStream(inst, event.StreamBook, event.StateVerified, m.rules.Proof)
+	inst.failing, m.begunTs = failing{}, m.now
 	iv := &inst.streams[event.StreamBook]
 	iv.detail = inst.detail
 	if inst.distrust != event.CauseNone {
@@ -106,6 +107,13 @@ func (inst *instrument) counted(s event.Stream, end, seq int64) {
 			iv.seqFirst = seq
 		}
 		iv.seqLast = seq
+	}
+}
+
+// tellGap says in a book's gap why it lasts.
+func (m *Machine) tellGap(inst *instrument, detail string) {
+	if iv := &inst.streams[event.StreamBook]; iv.state == event.StateGap && iv.detail != detail {
+		iv.detail, iv.changed = detail, true
 	}
 }
 

@@ -32,6 +32,8 @@
 //	             check means nothing any more
 //	sync.go      a book from a fetched snapshot; inband.go: from one in the stream
 //	trades.go    trades and quotes
+//	turn.go      who goes first where the venue's limits make some wait
+//	unknown.go   frames that nobody understands
 //	probe.go     is a silent book dead?  audit.go: is a live one still the venue's?
 //	rows.go      rows; depth.go: those of book_depth; coverage.go: what they prove
 //	command.go   what was asked for, sent, answered, held back; refused.go: and what is
@@ -92,10 +94,11 @@ type Action struct {
 	Kind    ActionKind
 	Line    uint8
 	Ping    bool // the command changes no subscription
-	Inst    int
+	Inst    int  // of a fetch, and of a command that is for one instrument; else -1
 	Request uint32
 	DelayNs int64
-	Spare   bool // of a fetch: it can wait, and takes only what others leave of the venue's budget
+	Rank    int64 // of a fetch or a command: who waits for the venue's limits goes by it, the lower first; see turn.go
+	Spare   bool  // it takes only what others leave of the venue's limit
 	Text    string
 }
 
@@ -149,6 +152,7 @@ type instrument struct {
 	empties     int // snapshots without levels, in a row
 	syncingFrom int64
 	probe       probe
+	failing     failing
 
 	horizon  [2]horizon // of bids, of asks
 	audit    audit
@@ -225,7 +229,9 @@ type Machine struct {
 	hole      bool // inputs of this run are missing in the journal, up to now
 	// Connections in a row whose subscription went unanswered.
 	unanswered int
-	patched    bool // keyframes cannot be compared: one has told what was missing (see adopt), or another version wrote them
+	begunTs    int64     // when the venue last gave a book that was asked for
+	strange    []Unknown // see unknown.go
+	patched    bool      // keyframes cannot be compared: one has told what was missing (see adopt), or another version wrote them
 
 	bufferBytes int // bufferBytesMax, but in tests
 	topNow      []book.Level

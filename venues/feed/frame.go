@@ -14,6 +14,9 @@ func (m *Machine) frame(in *event.Input) {
 	if reason != ledger.Accepted {
 		m.frames.Reject(reason)
 		m.unreadable(in.Line, reason)
+		if len(m.batch.Messages) == 0 {
+			m.unknown(in.Line, reason, in.Data)
+		}
 		return
 	}
 	if len(m.batch.Messages) > 0 {
@@ -155,8 +158,10 @@ func (m *Machine) widenAll() bool {
 }
 
 func (m *Machine) message(in *event.Input, msg *venues.Message) ledger.Outcome {
-	if in.Line < numLines && len(m.lines[in.Line].refused) > 0 {
-		m.heardOf(in.Line, msg)
+	if in.Line < numLines {
+		if l := &m.lines[in.Line]; len(l.refused)+len(l.pending) > 0 {
+			m.heardOf(in.Line, msg)
+		}
 	}
 	switch msg.Kind {
 	case venues.KindDelta:

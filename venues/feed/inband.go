@@ -209,6 +209,7 @@ func (m *Machine) tickInband(inst *instrument) {
 		return
 	}
 	if inst.inband.Attempts > 0 || inst.inband.Unlucky == 0 {
+		m.fails(inst)
 		m.warn("%s %s: no snapshot came; subscribing again", m.rules.Name, inst.Symbol)
 	}
 	m.resubscribe(inst)

@@ -34,8 +34,9 @@ type market struct {
 	// Truth: what the book is after each frame, of the instrument that it is of.
 	text  string
 	truth map[string]string
-	deaf  int // commands that the venue does not answer
-	bad   int // instrument that makes the venue refuse every command that subscribes to it, -1: none
+	deaf  int    // commands that the venue does not answer
+	bad   int    // instrument that makes the venue refuse every command that subscribes to it, -1: none
+	shape string // in which words it refuses: see refusal
 
 	checked int
 }
@@ -317,7 +318,9 @@ func (k *market) obey() {
 		}
 		on := !strings.Contains(text, "unsubscribe")
 		if on && k.bad >= 0 && strings.Contains(text, k.cfg.Instruments[k.bad].Symbol) {
-			k.emit(k.refusal(id))
+			if text := k.refusal(id); text != "" {
+				k.emit(text)
+			}
 			continue
 		}
 		isBook := strings.Contains(text, `"book`) || strings.Contains(text, "orderbook.200") || strings.Contains(text, "level2")
@@ -349,23 +352,44 @@ func (k *market) obey() {
 			}
 		}
 		if k.name == "coinbase" {
-			var books, trades []string
-			for i, inst := range k.cfg.Instruments {
-				if k.subscribed[i] {
-					books = append(books, `"`+inst.Symbol+`"`)
-				}
-				if k.trading[i] {
-					trades = append(trades, `"`+inst.Symbol+`"`)
-				}
-			}
-			k.emit(k.numbered(fmt.Sprintf(`{"channel":"subscriptions","timestamp":"2026-09-22T10:00:00Z","sequence_num":#,"events":[{"subscriptions":{"level2":[%s],"market_trades":[%s],"heartbeats":["heartbeats"]}}]}`,
-				strings.Join(books, ","), strings.Join(trades, ","))))
+			k.emit(k.list())
 		}
 	}
 }
 
+// list is Coinbase's answer to every command: all that is subscribed.
+func (k *market) list() string {
+	var books, trades []string
+	for i, inst := range k.cfg.Instruments {
+		if k.subscribed[i] {
+			books = append(books, `"`+inst.Symbol+`"`)
+		}
+		if k.trading[i] {
+			trades = append(trades, `"`+inst.Symbol+`"`)
+		}
+	}
+	return k.numbered(fmt.Sprintf(`{"channel":"subscriptions","timestamp":"2026-09-22T10:00:00Z","sequence_num":#,"events":[{"subscriptions":{"level2":[%s],"market_trades":[%s],"heartbeats":["heartbeats"]}}]}`,
+		strings.Join(books, ","), strings.Join(trades, ",")))
+}
+
 // refusal of a command, whatever it is for: it names no symbol, and Coinbase's no command.
+// It may have a shape that nobody knows, be Coinbase's list that leaves it out, or nothing
+// at all ("").
 func (k *market) refusal(id string) string {
+	switch {
+	case k.shape == "nothing":
+		return ""
+	case k.name == "coinbase" && k.shape == "left out":
+		return k.list()
+	case k.shape == "strange":
+		frame := `{"oops":"too many","req_id":` + id + `}`
+		if k.name == "coinbase" {
+			return k.numbered(`{"channel":"oops","sequence_num":#}`)
+		}
+		return frame
+	case k.name == "kraken" && k.shape == "rate":
+		return `{"Error":"Exceeded msg rate"}`
+	}
 	switch k.name {
 	case "kraken":
 		return fmt.Sprintf(`{"error":"no such thing","method":"subscribe","success":false,"req_id":%s}`, id)

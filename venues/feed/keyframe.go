@@ -41,6 +41,7 @@ type keyframe struct {
 	Requests    uint32            `json:"requests"`
 	Hole        bool              `json:"hole"`
 	Unanswered  int               `json:"unanswered"`
+	BegunTs     int64             `json:"begun_ts"`
 	Instruments []keyInstrument   `json:"state"`
 }
 
@@ -55,6 +56,7 @@ type keyLine struct {
 	Pending  []pending `json:"pending,omitempty"`
 	Refused  []refusal `json:"refused,omitempty"`
 	Nameless int       `json:"nameless,omitempty"`
+	HeardTs  int64     `json:"heard_ts,omitempty"`
 }
 
 type keyHeld struct {
@@ -89,6 +91,7 @@ type keyInstrument struct {
 	Empties       int                        `json:"empties"`
 	SyncingFrom   int64                      `json:"syncing_from"`
 	Probe         [4]int64                   `json:"probe"` // asked, waitNs, ahead, aheadTs
+	Failing       failing                    `json:"failing"`
 	Inband        inband                     `json:"inband"`
 	Horizon       [2]horizon                 `json:"horizon"`
 	Audit         audit                      `json:"audit"`
@@ -106,10 +109,10 @@ func (m *Machine) AppendKeyframe(dst []byte) []byte {
 	k := keyframe{
 		Config: m.cfg, Paired: m.paired, CommandID: m.commandID,
 		Leader: m.leader, Counter: m.counter, Counted: m.counted,
-		Requests: m.requests, Hole: m.hole, Unanswered: m.unanswered, Instruments: make([]keyInstrument, len(m.insts)),
+		Requests: m.requests, Hole: m.hole, Unanswered: m.unanswered, BegunTs: m.begunTs, Instruments: make([]keyInstrument, len(m.insts)),
 	}
 	for i, l := range m.lines {
-		k.Lines[i] = keyLine{l.up, l.since, l.acksOwed, l.acked, l.next, l.pinged, l.pending, l.refused, l.nameless}
+		k.Lines[i] = keyLine{l.up, l.since, l.acksOwed, l.acked, l.next, l.pinged, l.pending, l.refused, l.nameless, l.heardTs}
 	}
 	k.Config.Resume = nil
 	k.Config.Instruments = make([]event.Instrument, len(m.insts))
@@ -123,7 +126,7 @@ func (m *Machine) AppendKeyframe(dst []byte) []byte {
 			LastEventTs: inst.lastEventTs, DepthTs: inst.depthTs,
 			LastQuote: inst.lastQuote, Heard: inst.heard,
 			Horizon: inst.horizon, Audit: inst.audit, AuditBytes: len(inst.audit.buffer), AnswerBytes: len(inst.audit.answer),
-			Inband: inst.inband, Canaries: inst.canaries, Detail: inst.detail, Distrust: inst.distrust,
+			Failing: inst.failing, Inband: inst.inband, Canaries: inst.canaries, Detail: inst.detail, Distrust: inst.distrust,
 			Buffered: inst.buffered, BufferBytes: len(inst.buffer), FirstID: inst.firstID, Request: inst.request,
 			Attempts: inst.attempts, Empties: inst.empties, SyncingFrom: inst.syncingFrom,
 			Probe: [4]int64{inst.probe.asked, inst.probe.waitNs, inst.probe.ahead, inst.probe.aheadTs}, Stats: inst.stats,
@@ -259,9 +262,10 @@ func (m *Machine) restore(in *event.Input) error {
 		return err
 	}
 	m.paired, m.commandID, m.requests, m.hole = k.Paired, k.CommandID, k.Requests, k.Hole
+	m.begunTs = k.BegunTs
 	m.unanswered = max(0, min(k.Unanswered, unansweredMax))
 	for i, l := range k.Lines {
-		m.lines[i] = line{l.Up, l.Since, l.AcksOwed, l.Acked, l.Next, l.Pinged, l.Pending, l.Refused, l.Nameless}
+		m.lines[i] = line{l.Up, l.Since, l.AcksOwed, l.Acked, l.Next, l.Pinged, l.Pending, l.Refused, l.Nameless, l.HeardTs}
 		if slices.ContainsFunc(l.Refused, func(r refusal) bool { return r.Inst < 0 || r.Inst >= len(m.insts) || r.Tries < 0 }) {
 			return errors.New("it says that an instrument was refused that there is not")
 		}
@@ -279,6 +283,7 @@ func (m *Machine) restore(in *event.Input) error {
 			inst.lastTradeTs = ki.LastTradeTs
 		}
 		inst.lastQuote, inst.heard = ki.LastQuote, ki.Heard
+		inst.failing = ki.Failing
 		inst.inband, inst.detail, inst.distrust = ki.Inband, ki.Detail, ki.Distrust
 		inst.canaries = ki.Canaries
 		for c := range inst.canaries {
@@ -399,5 +404,5 @@ func (ki *keyInstrument) possible() bool {
 			return false
 		}
 	}
-	return ki.State <= bookLive && ki.Distrust <= event.CauseJournal && ki.Inband.Attempts >= 0 && ki.Inband.Unlucky >= 0 && ki.Buffered >= 0 && ki.Attempts >= 0 && ki.Stats.LastGapCause <= event.CauseJournal
+	return ki.State <= bookLive && ki.Distrust <= event.CauseJournal && ki.Inband.Attempts >= 0 && ki.Failing.Finals >= 0 && ki.Inband.Unlucky >= 0 && ki.Buffered >= 0 && ki.Attempts >= 0 && ki.Stats.LastGapCause <= event.CauseJournal
 }

@@ -60,7 +60,8 @@ type line struct {
 	pinged   int64 // stamp of the last ping, or of its connect
 	pending  []pending
 	refused  []refusal
-	nameless int // refusals that did not say of what, and are not yet put to a command
+	nameless int   // refusals that did not say of what, and are not yet put to a command
+	heardTs  int64 // when it last brought data or an answer while a command waited for its own
 }
 
 func (m *Machine) connected() bool { return m.lines[0].up || m.lines[1].up }

@@ -2,7 +2,6 @@ package feed
 
 import (
 	"slices"
-	"strings"
 
 	"deeptape/hotpath/event"
 	"deeptape/venues"
@@ -13,9 +12,14 @@ import (
 // several were refused together, so that one bad symbol does not take the others with it.
 // Each time makes the next wait longer, as for a snapshot that does not come. A book that
 // waits for its snapshot in the stream is renewed by that schedule, and not from here.
+// So is what a venue leaves without an answer while it talks to us otherwise: it may have
+// refused it in words that we do not know, or lost it, and a new connection would cost
+// every neighbour a gap.
 //
 // A refusal may not say of what (Coinbase's never do). If several commands wait for their
 // answers, it is of one that will have none.
+
+const refusalBytesMax = 200 // of a venue's words
 
 // refusal holds the streams of one instrument that the venue has refused on a line.
 type refusal struct {
@@ -23,6 +27,7 @@ type refusal struct {
 	Streams venues.Streams `json:"streams"`
 	Tries   int            `json:"tries"` // how often they were asked for again
 	At      int64          `json:"at"`    // when they will be next
+	Since   int64          `json:"since"` // when they were refused
 }
 
 // renewWaitNs is how long what was asked for so many times may take until it is asked for
@@ -56,21 +61,16 @@ func (p *pending) of(i, n int) bool {
 // refused: what was asked for will not come, or not until it is asked for again.
 func (m *Machine) refused(number uint8, msg *venues.Message) {
 	l := &m.lines[number]
-	text := strings.Map(func(r rune) rune {
-		if r < ' ' {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(string(msg.Text[:min(len(msg.Text), 200)]), "?"))
+	text := printable(msg.Text, refusalBytesMax)
 	if msg.ID == 0 && msg.Inst < 0 && l.waiting() > 1 {
 		l.nameless++
 		m.warn("%s refused a command, and does not say which: %s", m.rules.Name, text)
 		return
 	}
-	p, ok := l.answered(msg.ID)
+	p, ok := l.answered(msg.ID, msg.Inst)
 	answers := 1
 	for ok && msg.Inst < 0 && p.Owed > 0 { // the whole command is, whatever it was for
-		p, ok = l.answered(p.ID)
+		p, ok = l.answered(p.ID, msg.Inst)
 		answers++
 	}
 	m.refusedCommand(number, &p, ok, msg.Inst, text)
@@ -80,7 +80,7 @@ func (m *Machine) refused(number uint8, msg *venues.Message) {
 }
 
 // refusedCommand notes a refusal of a command, if it is known, for one instrument or for
-// all that it was for (-1).
+// all that it was for (-1). A text says why.
 func (m *Machine) refusedCommand(number uint8, p *pending, known bool, i int, text string) {
 	from, to := i, i+1
 	if i < 0 || i >= len(m.insts) {
@@ -101,10 +101,17 @@ func (m *Machine) refusedCommand(number uint8, p *pending, known bool, i int, te
 	if !known || p.Streams == 0 { // what was to be ended need not be
 		return
 	}
+	whole := i < 0
 	for i := from; i < to; i++ {
+		if whole && slices.Contains(p.Told, i) {
+			continue // it has had an answer of its own
+		}
 		m.lacks(number, i, p.Streams)
 		if to-from > 1 {
 			continue // one of them is bad, and by itself it will say so
+		}
+		if p.Streams.Has(event.StreamBook) && m.insts[i].state != bookLive {
+			m.fails(&m.insts[i])
 		}
 		for s := range event.NumStreams {
 			iv := &m.insts[i].streams[s]
@@ -124,7 +131,7 @@ func (m *Machine) lacks(number uint8, i int, streams venues.Streams) {
 			return
 		}
 	}
-	l.refused = append(l.refused, refusal{Inst: i, Streams: streams, At: m.now + m.renewWaitNs(0)})
+	l.refused = append(l.refused, refusal{Inst: i, Streams: streams, At: m.now + m.renewWaitNs(0), Since: m.now})
 }
 
 // comes notes that streams of an instrument are sent on a line after all.
@@ -136,14 +143,22 @@ func (m *Machine) comes(number uint8, i int, streams venues.Streams) {
 	}
 	if l.refused[k].Streams &^= streams; l.refused[k].Streams == 0 {
 		l.refused = slices.Delete(l.refused, k, k+1)
-		if !m.lines[0].isRefused(i, ^venues.Streams(0)) && !m.lines[1].isRefused(i, ^venues.Streams(0)) {
-			m.insts[i].inband.Refused = ""
-		}
+		m.nothingRefused(i)
 	}
 }
 
-// heardOf: a message of a line shows that its stream is on.
+// nothingRefused forgets the venue's words where no line lacks anything of an instrument.
+func (m *Machine) nothingRefused(i int) {
+	if !m.lines[0].isRefused(i, ^venues.Streams(0)) && !m.lines[1].isRefused(i, ^venues.Streams(0)) {
+		m.insts[i].inband.Refused = ""
+	}
+}
+
+// heardOf: a message of a line shows that its stream is on, and that the venue talks to us.
 func (m *Machine) heardOf(number uint8, msg *venues.Message) {
+	if msg.Kind != venues.KindControl && msg.Kind != venues.KindNotice {
+		m.lines[number].heardTs = m.now
+	}
 	switch msg.Kind {
 	case venues.KindDelta:
 		if m.rules.RestSnapshot {
@@ -225,6 +240,33 @@ func (m *Machine) tickNameless(number uint8) {
 		l.pending = slices.Delete(l.pending, k, k+1)
 		l.nameless--
 		m.refusedCommand(number, &p, true, -1, "it was refused without its name, and is not answered")
+		if p.Initial {
+			m.owes(number, p.Owed)
+		}
+	}
+}
+
+// unheard takes the commands that the venue has left without an answer, while it brought
+// data or answered others, as refused. The connection stays: it serves the neighbours.
+func (m *Machine) unheard(number uint8) {
+	l := &m.lines[number]
+	if m.cfg.Version < splitsSince {
+		return
+	}
+	for {
+		k := slices.IndexFunc(l.pending, func(p pending) bool {
+			return p.Streams != 0 && p.SentTs != 0 && l.heardTs > p.SentTs && m.now-p.SentTs >= answerPatienceNs
+		})
+		if k < 0 {
+			return
+		}
+		p := l.pending[k]
+		l.pending = slices.Delete(l.pending, k, k+1)
+		why := "no answer came to it, though the venue talks to us"
+		if m.rules.AcksList {
+			why = "the venue leaves it out of what it says is subscribed"
+		}
+		m.refusedCommand(number, &p, true, -1, why)
 		if p.Initial {
 			m.owes(number, p.Owed)
 		}

@@ -1,14 +1,19 @@
 package feed
 
-import "deeptape/hotpath/event"
+import (
+	"slices"
+
+	"deeptape/hotpath/event"
+)
 
 // Status is what the operator sees of a feed. It is built at each tick and is
 // read-only from then on.
 type Status struct {
 	Venue       string
 	Connected   bool
-	Lines       int    // connections that are up, at most two
-	Declined    uint64 // frames and snapshots of this run that the scanner handed to the whole parser
+	Lines       int       // connections that are up, at most two
+	Declined    uint64    // frames and snapshots of this run that the scanner handed to the whole parser
+	Unknown     []Unknown // frames of this run that nobody understands
 	Instruments []InstrumentStatus
 }
 
@@ -36,7 +41,7 @@ type StreamStatus struct {
 
 // Status of the machine as of its last input. It allocates: once a second is fine.
 func (m *Machine) Status() Status {
-	st := Status{Venue: m.cfg.Venue, Connected: m.connected(), Instruments: make([]InstrumentStatus, len(m.insts))}
+	st := Status{Venue: m.cfg.Venue, Connected: m.connected(), Unknown: slices.Clone(m.strange), Instruments: make([]InstrumentStatus, len(m.insts))}
 	if m.dec != nil { // else there has been no run yet
 		st.Declined = m.dec.Declined()
 	}

@@ -59,6 +59,9 @@ func (m *Machine) resync(inst *instrument, cause event.Cause) {
 }
 
 func (m *Machine) dropBook(inst *instrument, cause event.Cause) {
+	if inst.state == bookLive {
+		inst.failing = failing{}
+	}
 	m.breakStream(inst, event.StreamBook, cause)
 	inst.book.Clear()
 	inst.keyframeOwed = false
@@ -79,6 +82,9 @@ func (m *Machine) bufferFrame(inst *instrument, in *event.Input, msg *venues.Mes
 	}
 	inst.buffered++
 	inst.buffer = event.AppendInput(inst.buffer, in.InputHead, in.Data)
+	if inst.failing.Finals > 0 {
+		m.alive(inst)
+	}
 	m.fetch(inst, 0)
 }
 
@@ -94,26 +100,26 @@ func (m *Machine) dropBuffer(inst *instrument) {
 // fetch asks for a snapshot unless one is under way.
 func (m *Machine) fetch(inst *instrument, delayNs int64) {
 	if inst.request == 0 {
-		m.ask(inst, delayNs, false)
+		m.ask(inst, max(delayNs, inst.failing.NextTs-m.now), inst.rank(), m.alone(inst))
 	}
 }
 
 // ask asks for a snapshot. Its answer is the only one that will be taken.
-func (m *Machine) ask(inst *instrument, delayNs int64, spare bool) {
+func (m *Machine) ask(inst *instrument, delayNs, rank int64, spare bool) {
 	m.requests++
 	if inst.request = m.requests; m.hole {
 		inst.request = anyRequest
 	}
 	inst.stats.Fetches++
-	m.act(Action{Kind: ActionFetch, Inst: int(inst.dir - m.cfg.Base), Request: inst.request, DelayNs: delayNs, Spare: spare})
+	m.act(Action{Kind: ActionFetch, Inst: int(inst.dir - m.cfg.Base), Request: inst.request, DelayNs: delayNs, Rank: rank, Spare: spare})
 }
 
 // refetch asks again, later each time.
 func (m *Machine) refetch(inst *instrument) {
-	delayNs := int64(retryDelayNsMin) << min(inst.attempts, 7)
+	delayNs := m.retryDelayNs(inst)
 	inst.attempts++
 	inst.request = 0
-	m.fetch(inst, min(delayNs, retryDelayNsMax))
+	m.fetch(inst, delayNs)
 }
 
 func (m *Machine) tickSync(inst *instrument) {
@@ -136,6 +142,9 @@ func (m *Machine) rest(in *event.Input) {
 		m.warn("%s %s: snapshot request failed with status %d: %.120s", m.rules.Name, inst.Symbol, status, in.Data)
 	}
 	if status != 200 || !m.readSnapshot(inst, in.Data) {
+		if !inst.audit.Asked {
+			m.snapshotRefused(inst, status, in.Data)
+		}
 		if inst.state == bookLive && inst.audit.Asked {
 			inst.request = 0
 			m.auditAgain(inst)
@@ -148,6 +157,7 @@ func (m *Machine) rest(in *event.Input) {
 	switch {
 	case inst.state == bookLive:
 		inst.request, inst.attempts = 0, 0
+		inst.failing, m.begunTs = failing{}, m.now
 		inst.probe.answered(msg.Seq, m.now)
 		if inst.audit.Asked {
 			m.audited(inst, msg, in.Data)
@@ -185,6 +195,9 @@ func (m *Machine) applySnapshot(inst *instrument, msg *venues.Message) {
 	m.load(inst, msg)
 	inst.seq, inst.state = msg.Seq, bookLive
 	inst.inband.Applied = 1
+	if inst.failing.SinceTs != 0 {
+		m.nothingRefused(int(inst.dir - m.cfg.Base))
+	}
 	if inst.horizon = m.window(msg); m.audits() {
 		inst.audit.renew(m.now)
 		inst.detail = m.depthDetail()

@@ -16,7 +16,7 @@ func (s *Session) do(actions []feed.Action) {
 	for _, a := range actions {
 		switch a.Kind {
 		case feed.ActionSend:
-			s.sends = append(s.sends, command{a.Line, a.Ping, a.Text})
+			s.enqueue(command{a.Line, a.Ping, a.Inst, a.Rank, a.Text})
 		case feed.ActionFetch:
 			s.fetch(a)
 		case feed.ActionReconnect:
@@ -57,7 +57,7 @@ func (s *Session) fetch(a feed.Action) {
 	})
 }
 
-// auditSparePercent of the weight are not for what can wait.
+// auditSparePercent of the weight are not for what can wait, or is asked for in vain.
 const auditSparePercent = 50
 
 // get is false if ctx ended before the answer.
@@ -65,12 +65,13 @@ func (s *Session) get(ctx context.Context, request venues.Request, a feed.Action
 	if !s.sched.Sleep(ctx, time.Duration(a.DelayNs)) {
 		return ans, false
 	}
-	spare := 0
+	claim := wire.Claim{Weight: request.Weight, Rank: a.Rank}
 	if a.Spare {
-		spare = auditSparePercent
+		claim.SparePercent = auditSparePercent
 	}
+	defer s.opt.Budgets.Weight.Withdraw(&claim)
 	for {
-		taken, waitNs := s.opt.Budgets.Weight.TryTakeSpare(s.clock.NowNs(), request.Weight, spare)
+		taken, waitNs := s.opt.Budgets.Weight.Take(s.clock.NowNs(), &claim)
 		if taken {
 			break
 		}

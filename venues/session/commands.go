@@ -7,14 +7,16 @@ import (
 
 	"deeptape/hotpath/event"
 	"deeptape/venues"
+	"deeptape/venues/feed"
 	"deeptape/venues/wire"
 )
 
 // Commands go out inside the limits that the venue documents: so many a second on a
 // connection, or for all connections of our address together, and at some venues so
-// many subscriptions an hour. What finds no room waits, in its order; pings are no
-// subscriptions and pass by what waits for the hour. The machine knows what has not been
-// sent, asks for no more meanwhile, and coverage says so.
+// many subscriptions an hour. What finds no room waits, by its rank (feed.Action): within
+// a session the queue is kept in that order, between sessions the budget's line is
+// (wire.Claim). Pings are no subscriptions and pass by what waits for the hour. The machine
+// knows what has not been sent, asks for no more meanwhile, and coverage says so.
 
 // Budgets are shared by all sessions of a venue.
 type Budgets struct {
@@ -44,7 +46,7 @@ func NewBudgets(rules *venues.Rules) *Budgets {
 type limits struct {
 	second, hour *wire.Budget // hour: nil where there is no such limit
 	sent         bool         // a command has been
-	notBefore    int64        // the hour is used up until then
+	notBefore    [2]int64     // the hour is used up until then: for all, and for what fails
 }
 
 func newLimits(rules *venues.Rules, of *Budgets) limits {
@@ -62,30 +64,86 @@ func newLimits(rules *venues.Rules, of *Budgets) limits {
 // Coinbase cuts one that is up for 5 s and has sent none.
 const firstSparePercent = 16
 
+// failedSparePercent of a limit are not for what is asked for in vain: what was live a
+// moment ago must find room at once, and not only come next.
+const failedSparePercent = 50
+
 type command struct {
 	line uint8
 	ping bool
+	inst int // that it is for, -1 for several
+	rank int64
 	text string
+}
+
+// enqueue puts a command before those that are less urgent. Those of one instrument keep
+// their order, for one may end what the next begins: they all become as urgent as it is.
+// Nothing passes by one that is for several.
+func (s *Session) enqueue(c command) {
+	if c.inst >= 0 {
+		var before []command
+		s.sends = slices.DeleteFunc(s.sends, func(p command) bool {
+			lifted := p.line == c.line && p.inst == c.inst && p.rank > c.rank
+			if lifted {
+				p.rank = c.rank
+				before = append(before, p)
+			}
+			return lifted
+		})
+		for _, p := range before {
+			s.insert(p)
+		}
+	}
+	s.insert(c)
+}
+
+func (s *Session) insert(c command) {
+	at := len(s.sends)
+	for ; at > 0 && !c.ping; at-- {
+		if p := &s.sends[at-1]; p.line == c.line && !p.ping && (p.rank <= c.rank || p.inst == c.inst || p.inst < 0 || c.inst < 0) {
+			break
+		}
+	}
+	s.sends = slices.Insert(s.sends, at, c)
 }
 
 // admit says whether a command may go out now.
 func (s *Session) admit(c command, nowNs int64) bool {
 	l := &s.limits[c.line]
-	if !c.ping && nowNs < l.notBefore {
+	fails := 0
+	if feed.Failed(c.rank) {
+		fails = 1
+	}
+	if !c.ping && nowNs < l.notBefore[fails] {
 		return false
 	}
-	spare := 0
-	if s.opt.Budgets.Commands != nil && l.sent {
-		spare = firstSparePercent
-	}
-	if ok, _ := l.second.TryTakeSpare(nowNs, 1, spare); !ok {
+	if s.opt.Budgets.Commands != nil {
+		claim := &s.claims[c.line]
+		claim.Weight, claim.Rank, claim.SparePercent, claim.Follow = 1, c.rank, max(firstSparePercent, fails*failedSparePercent), -1
+		for _, next := range s.sends {
+			if next.line == c.line && next.rank == c.rank {
+				claim.Follow++ // c itself stands in the queue, too
+			}
+		}
+		if !l.sent {
+			claim.Rank, claim.SparePercent = feed.RankLive-1, 0
+		}
+		if ok, _ := l.second.Take(nowNs, claim); !ok {
+			return false
+		}
+	} else if ok, _ := l.second.TryTake(nowNs, 1); !ok {
 		return false
 	}
 	if l.hour != nil && !c.ping {
-		if ok, waitNs := l.hour.TryTake(nowNs, 1); !ok {
-			l.notBefore = nowNs + waitNs
+		if ok, waitNs := l.hour.TryTakeSpare(nowNs, 1, fails*failedSparePercent); !ok {
 			s.counters.CommandsHeld.Add(1)
-			s.log.Warn("the venue's limit of subscriptions an hour is used up: resubscriptions wait, and their books are gaps", "line", c.line, "retry_in", time.Duration(waitNs).Round(time.Second))
+			l.notBefore[1] = nowNs + waitNs
+			why := "half of the venue's limit of subscriptions an hour is used up: what it refuses is asked for later"
+			if fails == 0 {
+				l.notBefore[0] = nowNs + waitNs
+				why = "the venue's limit of subscriptions an hour is used up: resubscriptions wait, and their books are gaps"
+			}
+			s.log.Warn(why, "line", c.line, "retry_in", time.Duration(waitNs).Round(time.Second))
 			return false
 		}
 	}
@@ -93,8 +151,8 @@ func (s *Session) admit(c command, nowNs int64) bool {
 	return true
 }
 
-// send sends what is due and may go. The commands of a line keep their order, but for
-// pings.
+// send sends what is due and may go: the commands of a line in the order of the queue, but
+// for pings.
 func (s *Session) send() error {
 	defer s.tellQueue()
 	var waits [2]bool
@@ -125,6 +183,37 @@ func (s *Session) send() error {
 		s.counters.Commands.Add(1)
 	}
 	return nil
+}
+
+// dialRank is how urgent a connection is: see feed.Action. A second one, beside one that
+// carries the feed, comes after those whose feed is down.
+func (s *Session) dialRank(beside bool) int64 {
+	of := 0
+	if beside {
+		of = 1
+	}
+	switch {
+	case s.failedNs[of] != 0:
+		return feed.RankFailed(s.failedNs[of])
+	case beside || !s.healthy:
+		return feed.RankNew
+	}
+	return feed.RankLive
+}
+
+// mayDial says whether a connection may be dialled now, inside the venue's budgets, or how
+// long to wait before the next look. Who may must dial, or give back what he reserved.
+func (s *Session) mayDial(line uint8, rank int64) (ok bool, waitNs int64) {
+	claim, now := &s.dials[line], s.clock.NowNs()
+	claim.Weight, claim.Rank = 1, rank
+	if s.opt.Budgets.Commands != nil && (!s.opt.Budgets.Connects.First(now, claim) || !s.reserve(line)) {
+		return false, reservePollNs
+	}
+	if ok, waitNs = s.opt.Budgets.Connects.Take(now, claim); !ok {
+		s.unreserve(line)
+		return false, min(waitNs, tickNs)
+	}
+	return true, 0
 }
 
 // reserve says whether a connection may be dialled: where the commands of all of our
@@ -162,6 +251,11 @@ func (s *Session) tellQueue() {
 		return
 	}
 	n := len(s.sends) + s.reserved[0] + s.reserved[1]
+	for i := range s.claims {
+		if !slices.ContainsFunc(s.sends, func(c command) bool { return c.line == uint8(i) }) {
+			s.opt.Budgets.Commands.Withdraw(&s.claims[i])
+		}
+	}
 	s.opt.Budgets.queued.Add(int64(n - s.queued))
 	s.queued = n
 }

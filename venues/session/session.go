@@ -92,9 +92,13 @@ type Session struct {
 	nextTick  int64
 	connects  int64
 	sends     []command
-	limits    [2]limits // of the lines
-	reserved  [2]int    // commands of the lines' connections that are being dialled
-	queued    int       // what this session has added to Budgets.queued
+	limits    [2]limits     // of the lines
+	claims    [2]wire.Claim // of their next commands, where all connections share a limit
+	dials     [2]wire.Claim // of their connections
+	healthy   bool          // a first connection has lived for a while
+	failedNs  [2]int64      // since when no first connection does, and no second one beside it; 0: it does
+	reserved  [2]int        // commands of the lines' connections that are being dialled
+	queued    int           // what this session has added to Budgets.queued
 	lines     lineState
 	inbox     task.Queue[*answer] // to requests; those of ended connections leave nothing here
 	held      *answer             // taken from the inbox and not yet journalled
@@ -173,6 +177,7 @@ func (s *Session) Run(ctx context.Context) error {
 				break
 			}
 			s.unreserve(s.lines.line)
+			s.failed(0)
 			s.counters.ConnectFailures.Add(1)
 			wait := max(backoff.Next(), s.refused(err))
 			s.log.Warn("cannot connect", "err", err, "retry_in", wait.Round(time.Millisecond))
@@ -187,6 +192,9 @@ func (s *Session) Run(ctx context.Context) error {
 		}
 		if s.clock.NowNs()-upSince > healthyAfterNs {
 			backoff.Reset()
+			s.healthy, s.failedNs[0] = true, 0
+		} else {
+			s.failed(0)
 		}
 		if ctx.Err() == nil {
 			if err := s.idle(ctx, backoff.Next()); err != nil {
@@ -201,14 +209,12 @@ func (s *Session) Run(ctx context.Context) error {
 // dial connects inside the venue's budget; ticks go on meanwhile.
 func (s *Session) dial(ctx context.Context) (Conn, error) {
 	for {
-		ok, waitNs := s.reserve(s.lines.line), reservePollNs
+		ok, waitNs := s.mayDial(s.lines.line, s.dialRank(false))
 		if ok {
-			if ok, waitNs = s.opt.Budgets.Connects.TryTake(s.clock.NowNs(), 1); ok {
-				break
-			}
-			s.unreserve(s.lines.line)
+			break
 		}
 		if err := s.idle(ctx, time.Duration(waitNs)); err != nil || ctx.Err() != nil {
+			s.opt.Budgets.Connects.Withdraw(&s.dials[s.lines.line])
 			return nil, errors.Join(err, ctx.Err())
 		}
 	}
@@ -234,6 +240,13 @@ func (s *Session) dial(ctx context.Context) (Conn, error) {
 		}
 	}
 	return conn, err
+}
+
+// failed notes since when one of the two connections does not come about, or does not last.
+func (s *Session) failed(which int) {
+	if s.failedNs[which] == 0 {
+		s.failedNs[which] = s.clock.NowNs()
+	}
 }
 
 func (s *Session) connect(ctx context.Context) (Conn, error) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/ring"
@@ -163,6 +162,11 @@ func (s *Session) endSide(why string) error {
 	if d.connected && now-d.since > shortLifeNs {
 		s.lines.backoff.Reset()
 	}
+	if d.connected && now-d.since > healthyAfterNs {
+		s.failedNs[1] = 0
+	} else {
+		s.failed(1)
+	}
 	s.lines.nextSide = now + int64(s.lines.backoff.Next())
 	if !d.connected {
 		s.counters.ConnectFailures.Add(1)
@@ -204,6 +208,7 @@ func (s *Session) takeOver() (Conn, error) {
 		return nil, s.endSide(d.reason())
 	}
 	l.side = nil
+	s.failedNs[1] = 0
 	// The next one is dialled soon; later each time if the venue accepts and drops.
 	now := s.clock.NowNs()
 	if now-l.since > shortLifeNs {
@@ -239,14 +244,8 @@ func (d *side) leave() {
 // dialSide starts the reader, inside the venue's budget of connects.
 func (s *Session) dialSide(ctx context.Context) {
 	l := &s.lines
-	now := s.clock.NowNs()
-	if !s.reserve(1 - l.line) {
-		l.nextSide = now + reservePollNs
-		return
-	}
-	if ok, waitNs := s.opt.Budgets.Connects.TryTake(now, 1); !ok {
-		s.unreserve(1 - l.line)
-		l.nextSide = now + min(waitNs, int64(time.Second))
+	if ok, waitNs := s.mayDial(1-l.line, s.dialRank(true)); !ok {
+		l.nextSide = s.clock.NowNs() + min(waitNs, reservePollNs)
 		return
 	}
 	d := &side{line: 1 - l.line, frames: ring.New(sideRingBytes, nil)}

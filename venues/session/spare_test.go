@@ -56,6 +56,7 @@ func TestSpareFetches(t *testing.T) {
 	defer s.fetches.Wait()
 	defer cancel()
 	s.fetchCtx = ctx
+	const audit = feed.RankNew + 1 // as the machine has it
 	answers := func(n int) []uint32 {
 		t.Helper()
 		var got []uint32
@@ -66,15 +67,15 @@ func TestSpareFetches(t *testing.T) {
 		}
 		return got
 	}
-	s.fetch(feed.Action{Inst: 0, Request: 1, Spare: true})
+	s.fetch(feed.Action{Inst: 0, Request: 1, Rank: audit, Spare: true})
 	if got := answers(1); len(got) != 1 || got[0] != 1 {
 		t.Fatalf("answers to %d", got)
 	}
 	began := time.Now()
-	s.fetch(feed.Action{Inst: 0, Request: 2, Spare: true}) // waits: 10 of 8
-	s.fetch(feed.Action{Inst: 1, Request: 3})              // 10 of 16
-	s.fetch(feed.Action{Inst: 0, Request: 4})              // 15, in the place of 2
-	s.fetch(feed.Action{Inst: 2, Request: 5, Spare: true}) // waits until the others have left the window
+	s.fetch(feed.Action{Inst: 0, Request: 2, Rank: audit, Spare: true}) // waits: 10 of 8
+	s.fetch(feed.Action{Inst: 1, Request: 3})                           // 10 of 16
+	s.fetch(feed.Action{Inst: 0, Request: 4})                           // 15, in the place of 2
+	s.fetch(feed.Action{Inst: 2, Request: 5, Rank: audit, Spare: true}) // waits until the others have left the window
 	if rest.count() > 3 && time.Since(began) < 300*time.Millisecond {
 		t.Errorf("%d requests at once", rest.count())
 	}
