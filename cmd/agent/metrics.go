@@ -57,6 +57,7 @@ func (a *Agent) metrics() *metrics.Set {
 			}
 			return 0
 		})
+		a.unknownMetrics(i, labels, gauge)
 		a.auditMetrics(i, labels, gauge)
 	}
 	gauge("deeptape_ledger_difference", func() float64 { return float64(a.Status().LedgerDifference) })
@@ -174,6 +175,7 @@ func (a *Agent) counters() []deliver.Stat {
 			put("snapshots_requested", fetches)
 			put("scan_declined", st.Declined)
 		}
+		a.unknownStats(i, put)
 		a.auditStats(i, put)
 	}
 	return stats

@@ -83,6 +83,7 @@ type Status struct {
 	Journal          JournalStatus    `json:"journal"`
 	LagInputs        uint64           `json:"lag_inputs"` // in the journal and not yet acknowledged
 	LastAckNs        int64            `json:"last_ack_ns"`
+	Unknown          []UnknownFrames  `json:"unknown_frames"`
 }
 
 // SymbolStatus is one line of the page.
@@ -104,6 +105,7 @@ type SymbolStatus struct {
 	Stale         uint64                  `json:"stale_snapshots"`
 	Widenings     uint64                  `json:"scale_widenings"`
 	OffGrid       uint64                  `json:"off_grid_prices"`
+	Refused       string                  `json:"refused,omitempty"` // the venue's words for what it does not send
 	Coverage      map[string]StreamStatus `json:"coverage"`
 }
 
@@ -176,7 +178,7 @@ func (a *Agent) histogram(stage int) ledger.Snapshot {
 // Status of the agent now. Any goroutine.
 func (a *Agent) Status() Status {
 	st := Status{
-		Agent: a.name, StartedNs: a.started, NowNs: a.clock.NowNs(), Troubles: a.troubles(),
+		Agent: a.name, StartedNs: a.started, NowNs: a.clock.NowNs(), Troubles: a.troubles(), Unknown: a.unknownFrames(),
 		Rows: map[string]Rows{}, Frames: map[string]int64{},
 		Journal: JournalStatus{Dir: a.cfg.Journal.Dir, Records: a.journaler.records.Load(), Bytes: a.journaler.bytes.Load()},
 	}
@@ -211,7 +213,7 @@ func (a *Agent) Status() Status {
 					Venue: fs.Venue, Symbol: in.Symbol, Connected: fs.Connected, Book: in.Book, Bids: in.Bids, Asks: in.Asks,
 					Buffered: in.Buffered, LastMessageNs: in.LastMessageTs, BookMessages: in.Stats.BookMessages, Trades: in.Stats.Trades,
 					Quotes: in.Stats.Quotes, Gaps: in.Stats.Gaps, LastGapCause: in.Stats.LastGapCause.String(), Fetches: in.Stats.Fetches,
-					Stale: in.Stats.StaleSnapshots, Widenings: in.Stats.Widenings, OffGrid: in.Stats.OffGrid, Coverage: map[string]StreamStatus{},
+					Stale: in.Stats.StaleSnapshots, Widenings: in.Stats.Widenings, OffGrid: in.Stats.OffGrid, Refused: in.Refused, Coverage: map[string]StreamStatus{},
 				}
 				for k := range in.Streams {
 					x := in.Streams[k]
@@ -360,7 +362,11 @@ func (a *Agent) troubles() []string {
 		for _, in := range st.Instruments {
 			b := in.Streams[event.StreamBook]
 			if b.State != event.StateVerified.String() && now-b.Ts > 15e9 {
-				out = append(out, fmt.Sprintf("%s %s: book is %s (%s) for %s", st.Venue, in.Symbol, b.State, b.Cause, time.Duration(now-b.Ts).Round(time.Second)))
+				why := ""
+				if in.Refused != "" {
+					why = ": the venue refuses it: " + in.Refused
+				}
+				out = append(out, fmt.Sprintf("%s %s: book is %s (%s) for %s%s", st.Venue, in.Symbol, b.State, b.Cause, time.Duration(now-b.Ts).Round(time.Second), why))
 			}
 		}
 	}
