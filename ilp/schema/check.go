@@ -159,13 +159,9 @@ func checkTable(ctx context.Context, db *qdb.DB, t Table, there *qdb.Result, row
 }
 
 func checkViews(ctx context.Context, db *qdb.DB, there *qdb.Result, row map[string]int) ([]Difference, error) {
-	have, err := db.Query(ctx, "SELECT view_name, view_sql FROM views()")
+	query, err := viewTexts(ctx, db)
 	if err != nil {
-		return nil, fmt.Errorf("cannot list the views: %w", err)
-	}
-	query := map[string]string{}
-	for i := range have.Len() {
-		query[have.Text(i, "view_name")] = have.Text(i, "view_sql")
+		return nil, err
 	}
 	var found []Difference
 	for _, v := range views {
@@ -179,7 +175,7 @@ func checkViews(ctx context.Context, db *qdb.DB, there *qdb.Result, row map[stri
 		case !isView:
 			found = append(found, Difference{v.Name, "the view is missing", oneLine(v.DDL)})
 		case oneLine(got) != oneLine(v.Query):
-			found = append(found, Difference{v.Name, "the view has another text", "CREATE OR REPLACE VIEW " + v.Name + " AS (" + oneLine(v.Query) + ")"})
+			found = append(found, Difference{v.Name, "the view has another text", v.replacing()})
 		}
 	}
 	return found, nil

@@ -1,9 +1,10 @@
 // Package schema holds the tables and views of deeptape, makes them, and says
 // whether a database has them as they must be.
 //
-// It must never change or drop what is there: Create only adds what is missing,
-// and Check only reads. A difference is named together with the statement that
-// heals it, for a person to run.
+// It must never change or drop a table: Create only adds what is missing, and Check only
+// reads. A difference is named together with the statement that heals it, for a person to
+// run. A view holds no data, so Create gives one of ours that has another text the text of
+// this package: an older version's may mislead its readers.
 //
 // Invariants: the .sql files are the one place where the shape is written; what
 // Check expects is read from them. A table without DEDUP, or of another shape,
@@ -52,20 +53,46 @@ var (
 	views  = mustParse(viewsSQL, parseView)
 )
 
-// Create makes the tables and views that are missing. What is there stays as it
-// is, whatever its shape: call Check afterwards.
+// Create makes the tables and views that are missing, and replaces views of another text. A
+// table that is there stays as it is, whatever its shape: call Check afterwards.
 func Create(ctx context.Context, db *qdb.DB) error {
 	for _, t := range tables {
 		if err := db.Exec(ctx, t.DDL); err != nil {
 			return fmt.Errorf("cannot create table %q: %w", t.Name, err)
 		}
 	}
+	texts, err := viewTexts(ctx, db)
+	if err != nil {
+		return err
+	}
 	for _, v := range views {
-		if err := db.Exec(ctx, v.DDL); err != nil {
+		ddl := v.DDL
+		if text, ok := texts[v.Name]; ok && oneLine(text) != oneLine(v.Query) {
+			ddl = v.replacing()
+		}
+		if err := db.Exec(ctx, ddl); err != nil {
 			return fmt.Errorf("cannot create view %q: %w", v.Name, err)
 		}
 	}
 	return nil
+}
+
+// replacing is the statement that makes the view, whatever its text was.
+func (v View) replacing() string {
+	return "CREATE OR REPLACE VIEW " + v.Name + " AS (" + oneLine(v.Query) + ")"
+}
+
+// viewTexts are the queries of all views of a database, by name.
+func viewTexts(ctx context.Context, db *qdb.DB) (map[string]string, error) {
+	have, err := db.Query(ctx, "SELECT view_name, view_sql FROM views()")
+	if err != nil {
+		return nil, fmt.Errorf("cannot list the views: %w", err)
+	}
+	texts := map[string]string{}
+	for i := range have.Len() {
+		texts[have.Text(i, "view_name")] = have.Text(i, "view_sql")
+	}
+	return texts, nil
 }
 
 // mustParse reads the embedded files, which the tests read as well: a mistake
