@@ -401,7 +401,22 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.log.Warn(left.Error()) // QuestDB was away: no failure of ours, and no loss
 		undelivered = nil
 	}
-	return errors.Join(err, undelivered, a.saveAcked())
+	return errors.Join(err, undelivered, a.saveAcked(), a.inVain(ctx))
+}
+
+// inVain is the error of a run whose time was up and that a venue has refused to the end,
+// with the same words: what was to be recorded is not. A person who stops a run knows.
+func (a *Agent) inVain(ctx context.Context) error {
+	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return nil
+	}
+	var errs []error
+	for i, s := range a.sessions {
+		if vain := s.InVain(); vain != "" {
+			errs = append(errs, fmt.Errorf("%s feed %d: %s", a.feeds[i].Venue, i, vain))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // deliver brings the rows of earlier runs, until feeds ends, and then those of this

@@ -14,6 +14,7 @@ import (
 	"deeptape/hotpath/event"
 	"deeptape/venues"
 	"deeptape/venues/session"
+	"deeptape/venues/wire"
 )
 
 // instruments asks the venue for tick and lot sizes. Without an answer the scales
@@ -101,7 +102,7 @@ func (m *metadata) get(ctx context.Context, request venues.Request) (body []byte
 	if ok, _ := m.budgets.Weight.TryTake(m.nowNs(), request.Weight); !ok {
 		return nil, 0, errors.New("the venue's request weight is used up")
 	}
-	got, err := m.rest.Get(ctx, m.url+request.Path)
+	got, err := m.rest.Get(ctx, wire.Join(m.url, request.Path))
 	m.budgets.Answered(m.nowNs(), got)
 	if err == nil && got.Status != http.StatusOK {
 		err = fmt.Errorf("status %d: %.200s", got.Status, got.Body)

@@ -353,6 +353,10 @@ func (a *Agent) troubles() []string {
 	}
 	for i, s := range a.sessions {
 		st := s.Status()
+		if vain := s.InVain(); vain != "" {
+			out = append(out, fmt.Sprintf("%s feed %d: %s", a.feeds[i].Venue, i, vain))
+			continue
+		}
 		if st == nil || !st.Connected {
 			if now-a.started > 10e9 {
 				out = append(out, fmt.Sprintf("%s feed %d: not connected", a.feeds[i].Venue, i))

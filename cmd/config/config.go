@@ -307,13 +307,19 @@ func symbolOf(venue venues.Venue, s string) (string, error) {
 	return "", err
 }
 
-// baseURL is the URL without a slash at its end.
+// baseURL is the URL without a slash at the end of its path, and without a fragment,
+// which no server is sent. Its query stays: see wire.Join.
 func baseURL(text string, schemes ...string) (string, error) {
 	u, err := url.Parse(text)
 	if err != nil || !slices.Contains(schemes, u.Scheme) || u.Host == "" {
 		return text, fmt.Errorf("%q is not a URL that starts with %s", text, strings.Join(schemes, ":// or ")+"://")
 	}
-	return strings.TrimRight(text, "/"), nil
+	text, _, _ = strings.Cut(text, "#")
+	path, query, has := strings.Cut(text, "?")
+	if path = strings.TrimRight(path, "/"); has && query != "" {
+		path += "?" + query
+	}
+	return path, nil
 }
 
 // Warnings says what will be done although it looks wrong.

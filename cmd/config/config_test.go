@@ -297,3 +297,18 @@ func TestAuditOff(t *testing.T) {
 		t.Errorf("%v: %+v", err, got)
 	}
 }
+
+// A base URL may have a query; the slash at the end of its path goes, and a fragment,
+// which means nothing to a server.
+func TestURLWithQuery(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"wss://stream.binance.com:9443/?timeUnit=MICROSECOND", "wss://stream.binance.com:9443?timeUnit=MICROSECOND"},
+		{"wss://h/v2?path=/a/", "wss://h/v2?path=/a/"},
+		{"wss://h/v2/?#x", "wss://h/v2"},
+		{"ws://[::1]:9443/", "ws://[::1]:9443"},
+	} {
+		if got, err := baseURL(c.text, "ws", "wss"); err != nil || got != c.want {
+			t.Errorf("%s: %s %v, want %s", c.text, got, err, c.want)
+		}
+	}
+}

@@ -84,7 +84,7 @@ func (s *Session) get(ctx context.Context, request venues.Request, a feed.Action
 			return ans, false
 		}
 	}
-	got, err := s.opt.Rest.Get(ctx, s.opt.RestURL+request.Path)
+	got, err := s.opt.Rest.Get(ctx, wire.Join(s.opt.RestURL, request.Path))
 	if wait := s.opt.Budgets.Answered(s.clock.NowNs(), got); wait > 0 { // also without a whole body
 		s.log.Warn("venue limits requests", "status", got.Status, "retry_after", wait)
 	}

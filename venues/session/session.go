@@ -119,6 +119,7 @@ type Session struct {
 	unpublished bool   // frames have been stepped since the last publish
 
 	counters Counters
+	vain     vain
 	status   atomic.Pointer[feed.Status]
 }
 
@@ -179,6 +180,7 @@ func (s *Session) Run(ctx context.Context) error {
 			s.unreserve(s.lines.line)
 			s.failed(0)
 			s.counters.ConnectFailures.Add(1)
+			s.vain.failed(err)
 			wait := max(backoff.Next(), s.refused(err))
 			s.log.Warn("cannot connect", "err", err, "retry_in", wait.Round(time.Millisecond))
 			if err := s.idle(ctx, wait); err != nil {
@@ -250,7 +252,7 @@ func (s *Session) failed(which int) {
 }
 
 func (s *Session) connect(ctx context.Context) (Conn, error) {
-	url := s.opt.WSURL + s.opt.Venue.StreamPath(s.cfg.Instruments, s.cfg.Quotes)
+	url := wire.Join(s.opt.WSURL, s.opt.Venue.StreamPath(s.cfg.Instruments, s.cfg.Quotes))
 	return s.opt.Dial(ctx, url, s.opt.Venue.Rules().MessageBytesMax)
 }
 
@@ -311,6 +313,7 @@ func (s *Session) serveAll(ctx context.Context, conn Conn) error {
 	defer s.tellQueue()
 	s.connects++
 	s.counters.Connects.Add(1)
+	s.vain.connected()
 	l := &s.lines
 	l.since, l.planned = s.clock.NowNs(), ""
 	l.epoch++
