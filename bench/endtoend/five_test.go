@@ -108,6 +108,7 @@ func TestFiveVenues(t *testing.T) {
 	} else {
 		st.balanced(t)
 	}
+	a.checkMetrics(t)
 	a.interrupt()
 	for _, warning := range []string{"not trading", "does not list", "no instrument metadata", "level=ERROR"} {
 		if strings.Contains(a.errout.String(), warning) {

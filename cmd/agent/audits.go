@@ -53,15 +53,15 @@ func (a *Agent) auditStats(i int, put func(name string, value uint64)) {
 
 // auditMetrics are the same for /metrics; the share of each book that was equal at its
 // last audit, not a number before the first.
-func (a *Agent) auditMetrics(i int, labels string, gauge func(name string, f func() float64)) {
+func (a *Agent) auditMetrics(i int, labels string, sample func(name string, f func() float64)) {
 	if a.feeds[i].AuditEveryNs == 0 {
 		return
 	}
 	for _, c := range auditCounters {
-		gauge(fmt.Sprintf(`deeptape_%s_total{%s}`, c.name, labels), func() float64 { return float64(a.auditSum(i, c.of)) })
+		sample(fmt.Sprintf(`deeptape_%s_total{%s}`, c.name, labels), func() float64 { return float64(a.auditSum(i, c.of)) })
 	}
 	for k := range a.feeds[i].Instruments {
-		gauge(fmt.Sprintf(`deeptape_audit_match_ratio{%s,symbol=%q}`, labels, a.feeds[i].Instruments[k].Symbol), func() float64 {
+		sample(fmt.Sprintf(`deeptape_audit_match_ratio{%s,symbol=%q}`, labels, a.feeds[i].Instruments[k].Symbol), func() float64 {
 			if st := a.sessions[i].Status(); st != nil && st.Instruments[k].Stats.Audits > 0 {
 				return float64(st.Instruments[k].Stats.AuditMatchPpm) / 1e6
 			}

@@ -53,8 +53,8 @@ func (a *Agent) serveStatus() (*statusServer, error) {
 	})
 	set := a.metrics()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		set.WritePrometheus(w)
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		writeMetrics(w, set) // who asks no more gets no more
 	})
 	s := &statusServer{http: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}, addr: ln.Addr().String()}
 	go func() {

@@ -49,9 +49,9 @@ func (a *Agent) unknownStats(i int, put func(name string, value uint64)) {
 
 // unknownMetrics count all of them, and the kinds; which those are says the status page:
 // a venue's own words may not name a series.
-func (a *Agent) unknownMetrics(i int, labels string, gauge func(name string, f func() float64)) {
-	gauge(fmt.Sprintf(`deeptape_unknown_frames_total{%s}`, labels), func() float64 { return float64(a.unknownOf(i)) })
-	gauge(fmt.Sprintf(`deeptape_unknown_frame_kinds{%s}`, labels), func() float64 {
+func (a *Agent) unknownMetrics(i int, labels string, sample func(name string, f func() float64)) {
+	sample(fmt.Sprintf(`deeptape_unknown_frames_total{%s}`, labels), func() float64 { return float64(a.unknownOf(i)) })
+	sample(fmt.Sprintf(`deeptape_unknown_frame_kinds{%s}`, labels), func() float64 {
 		if st := a.sessions[i].Status(); st != nil {
 			return float64(len(st.Unknown))
 		}
