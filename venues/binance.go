@@ -185,10 +185,7 @@ func (binance) Instruments(body []byte, symbols []string) ([]event.Instrument, i
 			weight = l.GetInt("limit") / max(1, l.GetInt("intervalNum"))
 		}
 	}
-	wanted := map[string]bool{}
-	for _, s := range symbols {
-		wanted[s] = true
-	}
+	wanted := foldedNames(symbols)
 	var insts []event.Instrument
 	for _, s := range v.GetArray("symbols") {
 		inst := event.Instrument{
@@ -196,7 +193,7 @@ func (binance) Instruments(body []byte, symbols []string) ([]event.Instrument, i
 			Symbol: string(s.GetStringBytes("symbol")), Status: string(s.GetStringBytes("status")),
 			Base: string(s.GetStringBytes("baseAsset")), Quote: string(s.GetStringBytes("quoteAsset")),
 		}
-		if !wanted[inst.Symbol] {
+		if !wanted.has(inst.Symbol) {
 			continue
 		}
 		inst.Pair = inst.Base + "-" + inst.Quote

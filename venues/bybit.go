@@ -159,10 +159,7 @@ func (v bybit) Instruments(body []byte, symbols []string) ([]event.Instrument, i
 	if code := doc.Get("retCode"); code == nil || code.String() != "0" {
 		return nil, 0, fmt.Errorf("cannot list instruments: code %v: %s", code, doc.GetStringBytes("retMsg"))
 	}
-	wanted := map[string]bool{}
-	for _, s := range symbols {
-		wanted[s] = true
-	}
+	wanted := foldedNames(symbols)
 	step := "basePrecision"
 	if v.rules.Market == "linear" {
 		step = "qtyStep"
@@ -175,7 +172,7 @@ func (v bybit) Instruments(body []byte, symbols []string) ([]event.Instrument, i
 			Base: string(s.GetStringBytes("baseCoin")), Quote: string(s.GetStringBytes("quoteCoin")),
 			Tick: string(s.GetStringBytes("priceFilter", "tickSize")), Lot: string(s.GetStringBytes("lotSizeFilter", step)),
 		}
-		if !wanted[inst.Symbol] {
+		if !wanted.has(inst.Symbol) {
 			continue
 		}
 		inst.Pair = inst.Base + "-" + inst.Quote

@@ -81,17 +81,25 @@ func krakenName(old string) string {
 	return base + "/" + quote
 }
 
-// Symbol: two names with a slash between them.
+// Symbol: two names with a slash between them. One that is written with a capital stays
+// as it is: a tokenized stock ends with a small x (AAPLx/USD), and the socket refuses it
+// in capitals. The venue's list has the last word.
 func (kraken) Symbol(s string) (string, error) {
-	own := strings.ToUpper(s)
-	base, quote, _ := strings.Cut(own, "/")
+	base, quote, _ := strings.Cut(s, "/")
 	if !isName(base, ".") || !isName(quote, ".") {
 		return "", fmt.Errorf("%q is not a Kraken symbol; they look like BTC/USD", s)
 	}
-	if name := krakenName(own); name != own {
-		return "", fmt.Errorf("%q is spelled as in Kraken's older API; write %s", s, name)
+	if capitals := strings.ToUpper(s); krakenName(capitals) != capitals {
+		return "", fmt.Errorf("%q is spelled as in Kraken's older API; write %s", s, krakenName(capitals))
 	}
-	return own, nil
+	return krakenCapitals(base) + "/" + krakenCapitals(quote), nil
+}
+
+func krakenCapitals(name string) string {
+	if name == strings.ToLower(name) {
+		return strings.ToUpper(name)
+	}
+	return name
 }
 
 func (kraken) StreamPath([]event.Instrument, bool) string { return "" } // the URL is whole
@@ -185,6 +193,9 @@ func (kraken) InstrumentsRequest([]string) Request {
 	return Request{Path: "/0/public/AssetPairs", Weight: 1}
 }
 
+// krakenTokenized lists what AssetPairs leaves out: tokenized stocks.
+var krakenTokenized = Request{Path: "/0/public/AssetPairs?aclass_base=tokenized_asset", Weight: 1}
+
 func (kraken) Instruments(body []byte, symbols []string) ([]event.Instrument, int, error) {
 	v, err := parseAnswer(body)
 	if err != nil {
@@ -197,14 +208,11 @@ func (kraken) Instruments(body []byte, symbols []string) ([]event.Instrument, in
 	if pairs == nil {
 		return nil, 0, errors.New("cannot read AssetPairs: it has no result")
 	}
-	wanted := map[string]bool{}
-	for _, s := range symbols {
-		wanted[s] = true
-	}
+	wanted := foldedNames(symbols)
 	var insts []event.Instrument
 	pairs.Visit(func(_ []byte, p *fastjson.Value) {
 		symbol := krakenName(string(p.GetStringBytes("wsname")))
-		if err != nil || !wanted[symbol] {
+		if err != nil || !wanted.has(symbol) {
 			return
 		}
 		inst := event.Instrument{

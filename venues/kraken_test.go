@@ -365,6 +365,7 @@ func TestKrakenTexts(t *testing.T) {
 		t.Errorf("%d subscriptions, want 46", len(seen))
 	}
 	for in, want := range map[string]string{"btc/usd": "BTC/USD", "ETH2.S/eth": "ETH2.S/ETH", "1INCH/EUR": "1INCH/EUR",
+		"AAPLx/USD": "AAPLx/USD", "AAPLx/usd": "AAPLx/USD", "aaplx/usd": "AAPLX/USD", // a tokenized stock: case matters on the socket
 		"": "", "/": "", "BTC/": "", "/USD": "", "BTC-USD": "", "BTCUSD": "", "BTC/USD/X": "", `B"/USD`: "", "B /USD": "", "XBT/USD": "", "eth/xbt": "", "xdg/usd": ""} {
 		if got, err := v.Symbol(in); got != want || (err != nil) != (want == "") {
 			t.Errorf("Symbol(%q) = %q, %v", in, got, err)

@@ -173,10 +173,7 @@ func (okx) Instruments(body []byte, symbols []string) ([]event.Instrument, int, 
 	if code := v.GetStringBytes("code"); string(code) != "0" {
 		return nil, 0, fmt.Errorf("cannot list instruments: code %q: %s", code, v.GetStringBytes("msg"))
 	}
-	wanted := map[string]bool{}
-	for _, s := range symbols {
-		wanted[s] = true
-	}
+	wanted := foldedNames(symbols)
 	var insts []event.Instrument
 	for _, s := range v.GetArray("data") {
 		inst := event.Instrument{
@@ -185,7 +182,7 @@ func (okx) Instruments(body []byte, symbols []string) ([]event.Instrument, int, 
 			Base: string(s.GetStringBytes("baseCcy")), Quote: string(s.GetStringBytes("quoteCcy")),
 			Tick: string(s.GetStringBytes("tickSz")), Lot: string(s.GetStringBytes("lotSz")),
 		}
-		if !wanted[inst.Symbol] {
+		if !wanted.has(inst.Symbol) {
 			continue
 		}
 		if kind := string(s.GetStringBytes("ctType")); kind != "" { // a derivative

@@ -224,8 +224,8 @@ const (
 type Venue interface {
 	Rules() *Rules
 	NewDecoder(insts []event.Instrument) Decoder
-	// Symbol returns the venue's own spelling of a symbol given in any case, or
-	// an error that says what such a symbol looks like.
+	// Symbol returns the spelling of a symbol given in any case that holds where the
+	// venue's list cannot be had, or an error that says what such a symbol looks like.
 	Symbol(s string) (string, error)
 	// StreamPath is what the base WebSocket URL is followed by.
 	StreamPath(insts []event.Instrument, quotes bool) string
@@ -251,7 +251,7 @@ type Venue interface {
 	SnapshotRefused(body []byte) (words string, final bool)
 	InstrumentsRequest(symbols []string) Request
 	// Instruments reads the answer to InstrumentsRequest: the known ones of the
-	// symbols asked for, and the request weight per minute (0: not told).
+	// symbols asked for, in any case, each spelled as the venue does, and the request weight per minute (0: not told).
 	Instruments(body []byte, symbols []string) (insts []event.Instrument, weightPerMinute int, err error)
 }
 

@@ -383,8 +383,12 @@ func (k *kraken) rest(r Request) Answer {
 	var parts [][]byte
 	switch r.Path {
 	case "/0/public/AssetPairs":
+		stocks := q.Get("aclass_base") == "tokenized_asset" // AAPLx/USD: listed apart
 		for _, sym := range list {
 			in := sym.info
+			if stocks != strings.HasSuffix(in.base, "x") {
+				continue
+			}
 			parts = append(parts, fmt.Appendf(nil, `"%s%s":{"altname":"%s%s","wsname":%q,"base":%q,"quote":%q,"lot":"unit","pair_decimals":%d,"lot_decimals":%d,"lot_multiplier":1,"ordermin":"0.00005","costmin":"0.5","tick_size":%q,"status":"online"}`,
 				in.base, in.quote, in.base, in.quote, sym.name, in.base, in.quote, in.pxDecimals, in.qtyDecimals, decimal(step(in.pxDecimals), 0)))
 		}

@@ -300,6 +300,7 @@ var (
 	ofStream = regexp.MustCompile(`^SELECT stream, max\(ts_end\) ts_end FROM coverage WHERE venue = '(\w+)' AND symbol = '([^']+)' GROUP BY stream$`)
 	ofAll    = regexp.MustCompile(`^SELECT venue, symbol, max\(ts\) ts FROM (\w+) WHERE ts > '([^']+)' GROUP BY venue, symbol$`)
 	ofAhead  = regexp.MustCompile(`^SELECT venue, symbol, stream, state, .* FROM coverage WHERE ts_end > (\d+)::timestamp_ns ORDER BY ts$`)
+	ofKnown  = regexp.MustCompile(`^SELECT DISTINCT symbol FROM instruments WHERE venue = '(\w+)'$`)
 	ofRecent = regexp.MustCompile(`^SELECT venue, symbol, last\(agent\) agent, max\(ts_end\) ts_end FROM coverage WHERE ts_end > (\d+)::timestamp_ns GROUP BY venue, symbol$`)
 )
 
@@ -402,6 +403,17 @@ func (q *questdb) query(sql string) string {
 		names = []string{"name", "suspended", "writerTxn", "sequencerTxn", "errorMessage"}
 		for _, t := range slices.Sorted(maps.Keys(q.suspended)) {
 			data = append(data, []any{t, true, 1, 2, "No space left on device"})
+		}
+	} else if g := ofKnown.FindStringSubmatch(sql); g != nil {
+		names = []string{"symbol"}
+		symbols := map[string]bool{}
+		for k := range q.rows {
+			if k.table == "instruments" && k.market.venue == g[1] {
+				symbols[k.market.symbol] = true
+			}
+		}
+		for _, s := range slices.Sorted(maps.Keys(symbols)) {
+			data = append(data, []any{s})
 		}
 	} else if strings.HasPrefix(sql, "SELECT agent FROM coverage") {
 		names = []string{"agent"}

@@ -217,35 +217,38 @@ func prepare(ctx context.Context, db *qdb.DB) error {
 func (a *Agent) plan(ctx context.Context) error {
 	sched := a.machine.Sched
 	journalBell, deliverBell := sched.NewDoorbell(), sched.NewDoorbell()
-	if a.dbReady {
-		if err := a.unlessAway(a.resumeAhead(ctx, a.keys())); err != nil {
-			return err
-		}
-	}
-	feeds := 0
-	for _, name := range a.cfg.VenueNames() {
-		venue, err := venues.ByName(name)
-		if err != nil {
-			return err
-		}
-		feeds += feedsOf(venue.Rules(), len(a.cfg.Venues[name].Symbols))
-	}
-	base := uint32(0)
+	var markets []*market
 	connects := map[string]*wire.Budget{} // by host: two markets of a venue may share one
 	for _, name := range a.cfg.VenueNames() {
 		venue, err := venues.ByName(name)
 		if err != nil {
 			return err
 		}
-		vc, rules := a.cfg.Venues[name], venue.Rules()
-		rest := a.machine.Rest(rules)
-		budgets := session.NewBudgets(rules)
-		if host := hostOf(vc.WSURL); connects[host] != nil {
-			budgets.Connects = connects[host]
+		rules := venue.Rules()
+		m := &market{name: name, venue: venue, rest: a.machine.Rest(rules), budgets: session.NewBudgets(rules)}
+		if host := hostOf(a.cfg.Venues[name].WSURL); connects[host] != nil {
+			m.budgets.Connects = connects[host]
 		} else {
-			connects[host] = budgets.Connects
+			connects[host] = m.budgets.Connects
 		}
-		insts := a.instruments(ctx, venue, vc, rest, budgets)
+		markets = append(markets, m)
+	}
+	if err := a.lookUp(ctx, markets); err != nil {
+		return err
+	}
+	if a.dbReady {
+		if err := a.unlessAway(a.resumeAhead(ctx, a.keys())); err != nil {
+			return err
+		}
+	}
+	feeds := 0
+	for _, m := range markets {
+		feeds += feedsOf(m.venue.Rules(), len(m.insts))
+	}
+	base := uint32(0)
+	for _, m := range markets {
+		name, venue, rest, budgets, insts := m.name, m.venue, m.rest, m.budgets, m.insts
+		vc, rules := a.cfg.Venues[name], venue.Rules()
 		_, weight := budgets.Weight.Used(a.clock.NowNs())
 		audit := auditEvery(vc, venue, len(vc.Symbols), weight)
 		if vc.Audit != nil && audit > time.Duration(*vc.Audit) {
@@ -264,6 +267,7 @@ func (a *Agent) plan(ctx context.Context) error {
 				key := instrumentKey{name, inst.Symbol}
 				resume, known := a.pastRuns.resume[key]
 				if !known && a.dbReady {
+					var err error
 					resume, err = a.resumeFromDB(ctx, key)
 					if err = a.unlessAway(err); err != nil {
 						return err

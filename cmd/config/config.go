@@ -223,7 +223,7 @@ func (c *Config) Complete() error {
 			if err != nil {
 				return wrong(fmt.Sprintf("%s.symbols[%d]", key, i), "%w", err)
 			}
-			if slices.Contains(symbols, own) {
+			if slices.ContainsFunc(symbols, func(other string) bool { return strings.EqualFold(other, own) }) {
 				continue
 			}
 			product := venues.Product(venue, own)

@@ -312,3 +312,17 @@ func TestURLWithQuery(t *testing.T) {
 		}
 	}
 }
+
+// A symbol that only the venue knows to be wrong is shown where it stands in the file.
+func TestPlaceOfSymbol(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f.yaml")
+	if err := os.WriteFile(path, []byte("venues:\n  kraken:\n    symbols:\n      - BTC/USD\n      - aaply/usd\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := PlaceOfSymbol(path, "kraken", "AAPLY/USD"), path+":5:9: venues.kraken.symbols[1]: "; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := PlaceOfSymbol(path, "kraken", "ETH/USD") + PlaceOfSymbol("", "kraken", "BTC/USD"); got != "" {
+		t.Errorf("%q", got)
+	}
+}

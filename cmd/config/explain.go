@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -156,6 +157,29 @@ func place(text []byte, key string) string {
 		return ""
 	}
 	return fmt.Sprintf(":%d:%d", f.line, f.column)
+}
+
+// PlaceOfSymbol is "FILE:line:column: venues.NAME.symbols[N]: " where a configuration file
+// names a symbol of a venue, in any case, and "" where it does not, as where a command line
+// names it.
+func PlaceOfSymbol(path, venue, symbol string) string {
+	text, err := os.ReadFile(path)
+	if err != nil { // standard input has been read, and is gone
+		return ""
+	}
+	var c Config
+	if err := yaml.Unmarshal(text, &c); err != nil {
+		return ""
+	}
+	for name, v := range c.Venues {
+		for i, s := range v.Symbols {
+			if strings.EqualFold(name, venue) && strings.EqualFold(strings.TrimSpace(s), symbol) {
+				key := fmt.Sprintf("venues.%s.symbols[%d]", name, i)
+				return path + place(text, key) + ": " + key + ": "
+			}
+		}
+	}
+	return ""
 }
 
 func walk(text []byte, f *finder) {

@@ -90,6 +90,10 @@ func (c *captureCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return agent.Plan(cfg)
 	}
 	a, err := agent.New(ctx, agent.Options{Config: cfg, Log: log, Machine: agent.ThisMachine()})
+	var unlisted *agent.UnlistedError
+	if errors.As(err, &unlisted) {
+		return usageError{fmt.Errorf("%s%w", config.PlaceOfSymbol(c.Config, unlisted.Venue, unlisted.Symbol), err)}
+	}
 	if err != nil {
 		return err
 	}

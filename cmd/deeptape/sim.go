@@ -17,6 +17,7 @@ import (
 	"deeptape/bench/simvenue"
 	"deeptape/bench/world"
 	"deeptape/cmd/config"
+	"deeptape/venues"
 )
 
 type simCmd struct {
@@ -93,7 +94,14 @@ func (c *simCmd) worlds() (map[string]*world.World, error) {
 		if !ok || list == "" {
 			return nil, usageError{fmt.Errorf("%q: write VENUE:SYMBOL[,SYMBOL…]; venues are %s", arg, strings.Join(simvenue.Venues(), ", "))}
 		}
-		symbols[venue] = append(symbols[venue], strings.Split(strings.ToUpper(list), ",")...)
+		for _, symbol := range strings.Split(list, ",") {
+			if known, err := venues.ByName(venue); err == nil {
+				if own, err := known.Symbol(symbol); err == nil {
+					symbol = own // AAPLx/USD, and not in capitals
+				}
+			}
+			symbols[venue] = append(symbols[venue], symbol)
+		}
 	}
 	if len(c.File)+len(c.Symbols) == 0 {
 		symbols["binance"] = []string{"BTCUSDT", "ETHUSDT", "SOLUSDT"}
