@@ -21,12 +21,17 @@ type dbDir struct {
 type dbStartCmd struct {
 	dbDir
 	Heap string `help:"Largest Java heap." default:"512m"`
-	Port int    `help:"HTTP port, if it is free and the directory has none yet." default:"9000"`
-	PG   int    `name:"pg" help:"PostgreSQL port, likewise." default:"8812"`
+	Port int    `placeholder:"PORT" help:"HTTP port, this one or none; default: the directory's own, else 9000, else one that is free."`
+	PG   int    `name:"pg" placeholder:"PORT" help:"PostgreSQL port, likewise; default: the directory's own, else 8812, else one that is free."`
 }
 
 func (c *dbStartCmd) Run(ctx context.Context) error {
-	info, err := localdb.Start(ctx, c.Dir, localdb.Options{Heap: c.Heap, HTTPPort: c.Port, PGPort: c.PG, Log: os.Stderr})
+	for _, port := range []int{c.Port, c.PG} {
+		if port < 0 || port > 65535 {
+			return usageError{fmt.Errorf("%d is no port; ports are 1 to 65535", port)}
+		}
+	}
+	info, err := localdb.Start(ctx, c.Dir, localdb.Options{Heap: c.Heap, HTTPPort: c.Port, PGPort: c.PG, Usual: true, Log: os.Stderr})
 	if err != nil {
 		return err
 	}

@@ -288,7 +288,8 @@ func TestStalePidFile(t *testing.T) {
 	}
 }
 
-// TestChoosePorts: recorded, then wanted, then any; never one that is taken.
+// TestChoosePorts: those that are named or none; else recorded, then usual, then any; never
+// one that is taken.
 func TestChoosePorts(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -306,8 +307,12 @@ func TestChoosePorts(t *testing.T) {
 		t.Errorf("%+v with %s taken; log %q", st, taken, log.String())
 	}
 	kept := st
-	if err := st.choosePorts(Options{Log: &log, HTTPPort: l.Addr().(*net.TCPAddr).Port}); err != nil || st != kept {
+	if err := st.choosePorts(Options{Log: &log, Usual: true}); err != nil || st != kept {
 		t.Errorf("recorded ports were not kept: %+v, then %+v, %v", kept, st, err)
+	}
+	named := st
+	if err := named.choosePorts(Options{Log: &log, HTTPPort: l.Addr().(*net.TCPAddr).Port}); err == nil || !strings.Contains(err.Error(), taken) || !strings.Contains(err.Error(), "choose another port") {
+		t.Errorf("a named port that is taken: %+v, %v", named, err)
 	}
 	// A server that was killed is about to let go of its port.
 	st = state{HTTP: taken}

@@ -25,14 +25,17 @@
 package localdb
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -55,8 +58,9 @@ const (
 // Options of Start. The zero value is good.
 type Options struct {
 	Heap     string    // largest Java heap, as -Xmx takes it; "" is 512m
-	HTTPPort int       // wanted if free and the directory has none yet; 0: any free port
+	HTTPPort int       // this one and no other; 0: the directory's own, else any that is free
 	PGPort   int       // the same for the PostgreSQL protocol
+	Usual    bool      // where the choice is free, QuestDB's usual ports first: 9000, 8812
 	Log      io.Writer // progress, a line at a time; nil for none
 }
 
@@ -106,6 +110,9 @@ func Start(ctx context.Context, dir string, opt Options) (Info, error) {
 		return Info{}, err
 	}
 	if r := d.running(st); r != nil {
+		if err := st.runsAt(d, opt); err != nil {
+			return Info{}, err
+		}
 		fmt.Fprintf(opt.Log, "QuestDB runs already in %s\n", d.root)
 		return d.awaitRunning(ctx, st, r)
 	}
@@ -296,8 +303,8 @@ func indent(s string) string {
 // that was killed holds its sockets until the kernel has taken its memory back.
 const portPatience = 2 * time.Second
 
-// choosePorts keeps the recorded ports that are free, or soon are, then takes the wanted
-// ones, then any.
+// choosePorts takes the ports that opt names, or says who holds them. Where it names none,
+// it keeps the recorded ones that are free, or soon are, then takes the usual ones, then any.
 func (st *state) choosePorts(opt Options) error {
 	var held []net.Listener
 	defer func() {
@@ -306,25 +313,31 @@ func (st *state) choosePorts(opt Options) error {
 		}
 	}()
 	deadline := time.Now().Add(portPatience)
-	choose := func(recorded string, wanted int) (string, error) {
-		tries := []string{recorded}
-		if recorded == "" && wanted != 0 {
-			tries[0] = fmt.Sprintf("127.0.0.1:%d", wanted)
+	choose := func(recorded string, named, usual int) (string, error) {
+		var tries []string
+		switch {
+		case named != 0:
+			tries = []string{local(named)}
+		case recorded != "":
+			tries = []string{recorded, local(0)}
+		case opt.Usual:
+			tries = []string{local(usual), local(0)}
+		default:
+			tries = []string{local(0)}
 		}
-		for _, addr := range append(tries, "127.0.0.1:0") {
-			if addr == "" {
-				continue
-			}
+		for _, addr := range tries {
 			var by time.Time // now or not at all
 			if addr == recorded {
 				by = deadline
 			}
 			l, err := listenBy(addr, by)
-			if err == nil {
+			switch {
+			case err == nil:
 				held = append(held, l) // so that the next choice is another one
 				return l.Addr().String(), nil
-			}
-			if addr == "127.0.0.1:0" {
+			case named != 0:
+				return "", fmt.Errorf("cannot start QuestDB at %s: %s; end that, choose another port, or name none to get one that is free", addr, holderOf(addr, err))
+			case addr == local(0):
 				return "", fmt.Errorf("cannot find a free port on 127.0.0.1: %w", err)
 			}
 			fmt.Fprintf(opt.Log, "%s is taken; using another port\n", addr)
@@ -332,14 +345,47 @@ func (st *state) choosePorts(opt Options) error {
 		panic("unreachable: the last try returns")
 	}
 	var err error
-	if st.HTTP, err = choose(st.HTTP, opt.HTTPPort); err != nil {
+	if st.HTTP, err = choose(st.HTTP, opt.HTTPPort, 9000); err != nil {
 		return err
 	}
-	if st.PG, err = choose(st.PG, opt.PGPort); err != nil {
+	if st.PG, err = choose(st.PG, opt.PGPort, 8812); err != nil {
 		return err
 	}
-	st.Metrics, err = choose(st.Metrics, 0)
+	st.Metrics, err = choose(st.Metrics, 0, 0)
 	return err
+}
+
+func local(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
+
+// holderOf says who holds an address, as far as can be seen, for an address at which
+// nobody can listen for the reason err.
+func holderOf(addr string, err error) string {
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return err.Error()
+	}
+	client := http.Client{Timeout: 2 * time.Second}
+	r, err := client.Get("http://" + addr + "/exec?query=SELECT%20build()")
+	if err != nil {
+		return "another program holds the port"
+	}
+	defer r.Body.Close()
+	if b, err := io.ReadAll(io.LimitReader(r.Body, 64<<10)); err == nil && bytes.Contains(b, []byte("QuestDB")) {
+		return "another QuestDB answers there (`deeptape db status --dir DIR` says where one of ours runs)"
+	}
+	return "another program answers there"
+}
+
+// runsAt refuses a running server at other ports than those that opt names.
+func (st *state) runsAt(d dbDir, opt Options) error {
+	for _, p := range []struct {
+		named int
+		at    string
+	}{{opt.HTTPPort, st.HTTP}, {opt.PGPort, st.PG}} {
+		if p.named != 0 && p.at != local(p.named) {
+			return fmt.Errorf("cannot start QuestDB at %s: the one of %q runs at %s; `deeptape db stop --dir %s` ends it", local(p.named), d.root, p.at, d.root)
+		}
+	}
+	return nil
 }
 
 // listenBy listens at addr as soon as that is free. The error is of the last try, which is

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -97,7 +98,7 @@ func TestLifecycle(t *testing.T) {
 			t.Fatal("a killed server still counts as running")
 		}
 	}
-	again, err := localdb.Start(t.Context(), dir, localdb.Options{HTTPPort: 1})
+	again, err := localdb.Start(t.Context(), dir, localdb.Options{Usual: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,6 +107,19 @@ func TestLifecycle(t *testing.T) {
 	}
 	if got := query(t, again.HTTP, "SELECT count() FROM kept"); got != "[[0]]" {
 		t.Errorf("count() = %s", got)
+	}
+
+	if _, err := localdb.Start(t.Context(), dir, localdb.Options{HTTPPort: 1}); err == nil || !strings.Contains(err.Error(), again.HTTP) {
+		t.Errorf("a start at another port than that of the one that runs: %v", err)
+	}
+	other := t.TempDir()
+	_, port, _ := net.SplitHostPort(again.HTTP)
+	taken, _ := strconv.Atoi(port)
+	if _, err := localdb.Start(t.Context(), other, localdb.Options{HTTPPort: taken}); err == nil || !strings.Contains(err.Error(), "another QuestDB answers there") {
+		t.Errorf("a start at the port of another QuestDB: %v", err)
+	}
+	if i := status(t, other); i.Running {
+		t.Errorf("it runs all the same: %+v", i)
 	}
 
 	was, err := localdb.Stop(dir)

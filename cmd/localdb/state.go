@@ -64,6 +64,13 @@ func (d dbDir) loadState() (state, error) {
 	return st, nil
 }
 
+// Serves says whether a folder is that of a server, running or not, whose HTTP address is
+// addr.
+func Serves(dir, addr string) bool {
+	st, err := dbDir{dir}.loadState()
+	return err == nil && st.HTTP != "" && st.HTTP == addr
+}
+
 func (d dbDir) saveState(st state) error {
 	b, err := json.MarshalIndent(st, "", "  ")
 	if err != nil {
