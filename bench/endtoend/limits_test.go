@@ -183,3 +183,20 @@ func journalDisk(t *testing.T, db database) {
 	m.isRecorded(t, db, "start backpressure stop")
 	v.verify(t, db)
 }
+
+// TestHangUp: a terminal that closes is an orderly stop, not a death: what came in is
+// delivered, and the record ends with a stop. nohup keeps the signal away.
+func TestHangUp(t *testing.T) {
+	share(t, waits, 8*time.Second)
+	db := emptyDatabase(t)
+	v := startVenue(t, t.TempDir(), "kraken:BTC/USD", "--seed", "6")
+	a := startAgent(t, v, db)
+	a.recordFor(2 * time.Second)
+	if err := a.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if code := a.wait(patience); code != 0 || !strings.Contains(a.errout.String(), "nothing is left to deliver") {
+		t.Errorf("it ended with %d:\n%s", code, tail(a.errout.String()))
+	}
+	v.verify(t, db)
+}

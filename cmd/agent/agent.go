@@ -161,6 +161,7 @@ func (a *Agent) openDB(ctx context.Context) error {
 		return err
 	}
 	a.conf.Transport = a.machine.Transport
+	a.home(filepath.Join(filepath.Dir(a.cfg.Journal.Dir), "questdb")) // where `deeptape db` keeps it, beside the journal
 	a.db = qdb.Open(a.conf)
 	inTime, cancel := a.machine.Sched.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
@@ -168,11 +169,39 @@ func (a *Agent) openDB(ctx context.Context) error {
 	if err == nil {
 		err = a.refuseSecond(inTime)
 	}
-	if a.dbReady = err == nil; away(ctx, inTime, err) {
-		a.log.Warn("QuestDB is away: journalling only; start one with `deeptape db start`", "addr", a.conf.Addr, "reason", err)
+	if a.dbReady = err == nil; a.dbReady {
+		a.askHome(inTime)
+	}
+	if away(ctx, inTime, err) {
+		a.log.Warn("QuestDB is away: journalling only; "+a.conf.StartAdvice(), "addr", a.conf.Addr, "reason", err)
 		return nil
 	}
 	return err
+}
+
+// home notes that a folder is that of the server, if it is: messages then say with which
+// command that very server starts.
+func (a *Agent) home(dir string) {
+	if a.machine.Serves != nil && a.machine.Serves(dir, a.conf.Addr) {
+		a.conf.Home = dir
+	}
+}
+
+// askHome asks the server for its folder. One of another machine, or of somebody else's
+// making, has none that says anything here.
+func (a *Agent) askHome(ctx context.Context) {
+	if a.machine.Serves == nil {
+		return
+	}
+	const ours = "SELECT value FROM (SHOW PARAMETERS) WHERE property_path = 'cairo.sql.copy.work.root'" // FOLDER/tmp
+	res, err := a.db.Query(ctx, ours)
+	if err != nil || res.Len() == 0 {
+		return
+	}
+	if a.home(filepath.Dir(res.Text(0, "value"))); a.conf.Home != "" {
+		a.db.Close()
+		a.db = qdb.Open(a.conf)
+	}
 }
 
 // away says whether an error means that QuestDB does not answer, or not in time.

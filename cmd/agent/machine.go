@@ -37,7 +37,10 @@ type Machine struct {
 	Prepare func(ctx context.Context, db *qdb.DB) error
 
 	// Where nil, the computer's own: see qdb.Conf and deliver.Options.
-	Transport   http.RoundTripper
+	Transport http.RoundTripper
+	// Serves says whether a folder is that of the local QuestDB at an address; nil where
+	// nobody can know. Only messages depend on it.
+	Serves      func(dir, addr string) bool
 	OpenLowRate func() (deliver.LowRate, error)
 }
 

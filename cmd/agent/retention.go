@@ -178,7 +178,7 @@ func (a *Agent) limitJournal() error {
 	full := ""
 	switch {
 	case total > maxBytes && total-wait <= maxBytes:
-		full = fmt.Sprintf("the journal is at journal.max (%d MiB) and QuestDB has not acknowledged what is in it; frames are lost once the rings are full, until it has, or until journal.max is raised; if QuestDB is away: `deeptape db start`", maxBytes>>20)
+		full = fmt.Sprintf("the journal is at journal.max (%d MiB) and QuestDB has not acknowledged what is in it; frames are lost once the rings are full, until it has, or until journal.max is raised; if QuestDB is away, %s", maxBytes>>20, a.conf.StartAdvice())
 		if a.db == nil {
 			full = fmt.Sprintf("the journal is at journal.max (%d MiB), and with questdb off nothing in it may go; frames are lost once the rings are full, until journal.max is raised", maxBytes>>20)
 		}

@@ -345,7 +345,7 @@ func (a *Agent) troubles() []string {
 			out = append(out, fmt.Sprintf("questdb: %s (for %s)", t, time.Duration(now-since).Round(time.Second)))
 		}
 		if stuck := a.delivering.stuckFor(now); stuck > 0 {
-			out = append(out, fmt.Sprintf("questdb: rows wait, and QuestDB at %s has acknowledged nothing for %s; if it hangs: `deeptape db stop`, `deeptape db start`", a.conf.Addr, stuck))
+			out = append(out, fmt.Sprintf("questdb: rows wait, and QuestDB at %s has acknowledged nothing for %s; if it hangs: `%s`, then %s", a.conf.Addr, stuck, a.conf.StopCommand(), a.conf.StartAdvice()))
 		}
 		if n := a.deliverer.Stats.Quarantined.Load(); n > 0 {
 			out = append(out, fmt.Sprintf("questdb: %d rows that it refused are in quarantine in %s, each with its reason; when that is mended: `deeptape replay`", n, filepath.Join(a.cfg.Journal.Dir, "quarantine")))

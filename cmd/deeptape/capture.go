@@ -89,7 +89,7 @@ func (c *captureCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if c.Plan {
 		return agent.Plan(cfg)
 	}
-	a, err := agent.New(ctx, agent.Options{Config: cfg, Log: log, Machine: agent.ThisMachine()})
+	a, err := agent.New(ctx, agent.Options{Config: cfg, Log: log, Machine: thisMachine()})
 	var unlisted *agent.UnlistedError
 	if errors.As(err, &unlisted) {
 		return usageError{fmt.Errorf("%s%w", config.PlaceOfSymbol(c.Config, unlisted.Venue, unlisted.Symbol), err)}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"deeptape/cmd/agent"
 	"deeptape/cmd/localdb"
 )
 
@@ -55,6 +56,13 @@ func commandOf(err error) string {
 	return "deeptape"
 }
 
+// thisMachine is what an agent runs on.
+func thisMachine() agent.Machine {
+	m := agent.ThisMachine()
+	m.Serves = localdb.Serves
+	return m
+}
+
 // version says from what this binary was built.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
@@ -91,7 +99,13 @@ func main() {
 	}
 
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: cli.LogLevel}))
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	// A terminal that closes sends SIGHUP: an orderly stop, as the others, unless somebody
+	// (nohup) wants it ignored.
+	stops := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		stops = append(stops, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), stops...)
 	go func() { // a second signal ends the process at once
 		<-ctx.Done()
 		stop()

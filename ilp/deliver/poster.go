@@ -100,7 +100,7 @@ func (p *poster) deliver(ctx context.Context, b *batch) bool {
 		case res.Cause == sender.CauseStopped:
 			return false
 		default:
-			p.d.trouble(p.from, troubleOf(b, &res))
+			p.d.trouble(p.from, p.d.troubleOf(b, &res))
 		}
 		if lostConnection(res.Cause) {
 			p.d.lost.Add(1)
@@ -142,11 +142,11 @@ func (d *Deliverer) trouble(s origin, text string) {
 }
 
 // troubleOf says what keeps a batch from being stored, and what heals it.
-func troubleOf(b *batch, res *sender.Outcome) string {
+func (d *Deliverer) troubleOf(b *batch, res *sender.Outcome) string {
 	text := fmt.Sprintf("%s: %s", res.Cause, res.Reason)
 	switch res.Cause {
 	case sender.CauseUnreachable:
-		text += "; start one with `deeptape db start`"
+		text += "; " + d.opt.DB.StartAdvice()
 	case sender.CauseSchema:
 		text += fmt.Sprintf("; `deeptape schema --check` says what is wrong with %s", bulkNames[b.table])
 	case sender.CauseReadOnly:

@@ -31,9 +31,38 @@ type Conf struct {
 	// the configuration string: a simulated QuestDB comes in here.
 	Transport http.RoundTripper
 
+	// Home is the folder of the server at Addr, where that is known to be one of
+	// `deeptape db start`'s. It is not in the configuration string, and only for messages.
+	Home string
+
 	// Ignored are the keys that QuestDB's clients know and that mean nothing here:
 	// batches, buffers and retries are the agent's own. Sorted. A caller may warn.
 	Ignored []string
+}
+
+// StartAdvice says how to start the server at Addr: a sentence's end, with the command for
+// a local one.
+func (c Conf) StartAdvice() string {
+	host, port, err := net.SplitHostPort(c.Addr)
+	if ip := net.ParseIP(host); err != nil || host != "localhost" && !ip.IsLoopback() {
+		return "start it at " + c.Addr
+	}
+	command := "deeptape db start"
+	if c.Home != "" {
+		command += " --dir " + c.Home
+	}
+	if port != DefaultPort {
+		command += " --port " + port
+	}
+	return "start it with `" + command + "`"
+}
+
+// StopCommand is the command that stops the server at Addr if it is a local one of ours.
+func (c Conf) StopCommand() string {
+	if c.Home == "" {
+		return "deeptape db stop"
+	}
+	return "deeptape db stop --dir " + c.Home
 }
 
 // confKeys says of each key of the client configuration string whether it has a

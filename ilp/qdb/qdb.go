@@ -210,16 +210,17 @@ func (db *DB) broken(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("cannot wait for QuestDB at %q: %w", db.conf.Addr, ctx.Err())
 	}
-	return &unreachableError{addr: db.conf.Addr, err: err}
+	return &unreachableError{addr: db.conf.Addr, err: err, advice: db.conf.StartAdvice()}
 }
 
 type unreachableError struct {
-	addr string
-	err  error
+	addr   string
+	err    error
+	advice string
 }
 
 func (e *unreachableError) Error() string {
-	return fmt.Sprintf(`cannot reach QuestDB at %q: %v; start one with "deeptape db start"`, e.addr, e.err)
+	return fmt.Sprintf("cannot reach QuestDB at %q: %v; %s", e.addr, e.err, e.advice)
 }
 func (e *unreachableError) Unwrap() []error { return []error{ErrUnreachable, e.err} }
 

@@ -99,7 +99,7 @@ func TestUnreachable(t *testing.T) {
 	db := Open(Conf{Addr: addr})
 	err = db.Ping(context.Background())
 	if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), fmt.Sprintf("cannot reach QuestDB at %q", addr)) ||
-		!strings.Contains(err.Error(), `"deeptape db start"`) || strings.Contains(err.Error(), "%!") {
+		!strings.Contains(err.Error(), "`deeptape db start --port ") || strings.Contains(err.Error(), "%!") {
 		t.Errorf("Ping: %v", err)
 	}
 	if err := db.Exec(context.Background(), "select secret"); !errors.Is(err, ErrUnreachable) || strings.Contains(err.Error(), "secret") {
