@@ -14,6 +14,7 @@ import (
 	"deeptape/cmd/agent"
 	"deeptape/cmd/config"
 	"deeptape/cmd/localdb"
+	"deeptape/hotpath/ledger"
 	"deeptape/ilp/qdb"
 )
 
@@ -110,7 +111,7 @@ func port(addr string) string {
 
 // record runs an agent for a time, or until ctx ends, and returns its last status.
 func (c *demoCmd) record(ctx context.Context, cfg config.Config, log *slog.Logger, runFor time.Duration, quiet bool) (agent.Status, error) {
-	a, err := agent.New(ctx, agent.Options{Config: cfg, Log: log, Machine: agent.ThisMachine()})
+	a, err := agent.New(ctx, agent.Options{Config: cfg, Log: log, Machine: thisMachine()})
 	if err != nil {
 		return agent.Status{}, err
 	}
@@ -157,7 +158,7 @@ func acknowledged(st agent.Status) (n uint64) {
 
 // prove verifies what was recorded and prints the books.
 func prove(ctx context.Context, cfg config.Config, st agent.Status, log *slog.Logger) error {
-	say("verify", "every row against the database's own chains, and against the journal")
+	say("verify", "every row against the database's own chains, and against the journal; per cents are of the time since the start")
 	report, err := agent.Verify(ctx, cfg, true, 0, 0, log, prefixed{os.Stdout})
 	if err != nil {
 		return err
@@ -170,7 +171,7 @@ func prove(ctx context.Context, cfg config.Config, st agent.Status, log *slog.Lo
 		return errors.New("what was recorded could not be proven")
 	}
 	fmt.Printf("\n%-12s %12s %14s\n", "table", "derived", "acknowledged")
-	for _, t := range []string{"book_delta", "book_top", "quotes", "trades", "coverage", "instruments"} {
+	for _, t := range ledger.TableNames {
 		fmt.Printf("%-12s %12d %14d\n", t, st.Rows[t].Derived, st.Rows[t].Acked)
 	}
 	fmt.Println()
@@ -195,31 +196,34 @@ func rejected(f map[string]int64) (n int64) {
 	return n
 }
 
-// verified prints what part of the time after a stream's first proof is verified,
-// and fails unless it is all of it, for the book of every symbol.
+// verified fails unless every stream that anything proves is verified from its first proof
+// to the stop, the book of every symbol among them. The per cents that verify prints are of
+// all the time since the start, before the first proof included.
 func verified(ctx context.Context, cfg config.Config) error {
-	res, err := query(ctx, cfg.QuestDB, `SELECT venue, symbol, stream, proof, 100.0 * sum(CASE WHEN state = 'verified' THEN span ELSE 0 END) / sum(span) percent, sum(messages) messages FROM (
-  SELECT c.venue venue, c.symbol symbol, c.stream stream, v.proof proof, c.state state, c.messages messages, (c.ts_end - c.ts)::long + 1 span
-  FROM coverage c JOIN (SELECT venue, symbol, stream, max(proof::string) proof, min(ts) first FROM coverage WHERE state = 'verified' GROUP BY venue, symbol, stream) v ON (venue, symbol, stream)
-  WHERE c.ts >= v.first AND c.cause IS NULL OR c.ts >= v.first AND c.cause <> 'start') GROUP BY venue, symbol, stream, proof ORDER BY venue, symbol, stream`)
+	res, err := query(ctx, cfg.QuestDB, `SELECT venue, symbol, stream, 100.0 * sum(CASE WHEN state = 'verified' THEN span ELSE 0 END) / sum(span) percent FROM (
+  SELECT c.venue venue, c.symbol symbol, c.stream stream, c.state state, (c.ts_end - c.ts)::long + 1 span
+  FROM coverage c JOIN (SELECT venue, symbol, stream, min(ts) first FROM coverage WHERE state = 'verified' GROUP BY venue, symbol, stream) v ON (venue, symbol, stream)
+  WHERE c.ts >= v.first AND c.cause IS NULL OR c.ts >= v.first AND c.cause <> 'start') GROUP BY venue, symbol, stream ORDER BY venue, symbol, stream`)
 	if err != nil {
 		return err
 	}
-	fmt.Println("\nverified between a stream's first proof and the stop:")
 	bad, books := false, 0
 	for _, name := range cfg.VenueNames() {
 		books += len(cfg.Venues[name].Symbols)
 	}
 	for i := range res.Len() {
-		percent, _ := res.Float(i, "percent")
-		messages, _ := res.Int(i, "messages")
-		fmt.Printf("  %-9s %-9s %-7s %6.2f %% of the time, %6d messages, by %s\n", res.Text(i, "venue"), res.Text(i, "symbol"), res.Text(i, "stream"), percent, messages, res.Text(i, "proof"))
-		bad = bad || percent != 100
+		if percent, _ := res.Float(i, "percent"); percent != 100 {
+			bad = true
+			fmt.Printf("not proven from its first proof on: the %s of %s %s\n", res.Text(i, "stream"), res.Text(i, "venue"), res.Text(i, "symbol"))
+		}
 		if res.Text(i, "stream") == "book" {
 			books--
 		}
 	}
-	fmt.Println("  (quotes, and trades that a venue does not number, are recorded; nothing proves them)")
+	if !bad && books == 0 {
+		fmt.Printf("\nunbroken  all %d streams that anything proves, every book among them, are verified from their first proof to the stop\n", res.Len())
+		fmt.Println("          (quotes, and trades that a venue does not number, are recorded; nothing proves them)")
+	}
 	if bad || books != 0 {
 		return errors.New("not everything after the first proof is verified")
 	}

@@ -94,6 +94,8 @@ func TestExitCodes(t *testing.T) {
 		{2, "unknown flag --journal", []string{"coverage", "--journal", "x"}},
 		{1, "is no journal: there is neither a segment nor a LOCK", []string{"fsck", t.TempDir()}},
 		{1, "is no journal: there is neither a segment nor a LOCK", []string{"fsck", "--repair", t.TempDir()}},
+		{2, `--stream must be one of "book","trades","quotes","" but got "trade"`, []string{"coverage", "--stream", "trade"}},
+		{2, `"binance:": write VENUE:SYMBOL`, []string{"coverage", "binance:"}},
 		// The journal that the file names is not asked for: the database is what is away.
 		{1, "127.0.0.1:1", []string{"verify", "-c", file(t, "questdb: 'http::addr=127.0.0.1:1;'\njournal: {dir: nosuch}\n")}},
 	} {

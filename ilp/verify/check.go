@@ -126,7 +126,7 @@ func unspoken(ctx context.Context, db *exporter, opt *Options, k key, rep *Symbo
 		rep.find(st.table, last, "the row lies %.0f s behind the last interval of coverage, which ends at %s; %d rows lie behind it",
 			float64(last-st.until)/1e9, stamp(st.until), n)
 	default:
-		rep.notChecked("%s: %d rows from %s on, which no interval of coverage speaks of yet", st.table, n, stamp(first))
+		rep.inFlight(InFlight{Rows: n, FromNs: first}, "%s: %d rows from %s on, which no interval of coverage speaks of yet", st.table, n, stamp(first))
 	}
 	return nil
 }

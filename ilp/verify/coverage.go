@@ -52,20 +52,42 @@ type CoverageReport struct {
 	Streams []*CoverageStream `json:"streams"`
 }
 
-// Coverage reads the intervals that reach into [from, to], ns; 0 is an open end.
-// It believes them: Database and Journal are what proves them.
-func Coverage(ctx context.Context, db *qdb.DB, from, to int64) (*CoverageReport, error) {
+// CoverageOptions say what of coverage is asked for.
+type CoverageOptions struct {
+	From, To int64                           // ns, both inclusive; 0 is an open end
+	Want     func(venue, symbol string) bool // nil: every instrument
+	Stream   string                          // book, trades or quotes; "": all
+	State    string                          // verified, unverified or gap: intervals in it, and streams that have one; "": all
+}
+
+// Coverage reads the intervals that reach into the time asked for. The per cents of a
+// stream are of all its intervals there, whatever State is. It believes them: Database and
+// Journal are what proves them.
+func Coverage(ctx context.Context, db *qdb.DB, of CoverageOptions) (*CoverageReport, error) {
 	exp := newExporter(db)
 	defer exp.close()
-	opt := Options{From: from, To: to}
+	opt := Options{From: of.From, To: of.To}
 	all, _, err := loadCoverage(ctx, exp, &opt)
 	if err != nil {
 		return nil, err
 	}
 	r := &CoverageReport{Streams: []*CoverageStream{}}
 	for k, c := range all {
+		if of.Want != nil && !of.Want(k.venue, k.symbol) {
+			continue
+		}
 		for s := range event.NumStreams {
-			if t := coverageOf(k, s, within(c.streams[s], from, opt.until()), from, opt.until()); t != nil {
+			if of.Stream != "" && of.Stream != s.String() {
+				continue
+			}
+			t := coverageOf(k, s, within(c.streams[s], of.From, opt.until()), of.From, opt.until())
+			if t == nil {
+				continue
+			}
+			if of.State != "" {
+				t.Intervals = slices.DeleteFunc(t.Intervals, func(iv CoverageInterval) bool { return iv.State != of.State })
+			}
+			if len(t.Intervals) > 0 {
 				r.Streams = append(r.Streams, t)
 			}
 		}
@@ -126,8 +148,8 @@ func (r *CoverageReport) WriteJSON(w io.Writer) error {
 }
 
 // WriteText writes a table of the per cents, under it every interval that is not
-// verified, and what the intervals say besides.
-func (r *CoverageReport) WriteText(w io.Writer) error {
+// verified, or with all every interval, and what the intervals say besides.
+func (r *CoverageReport) WriteText(w io.Writer, all bool) error {
 	p := printer{w: w}
 	if len(r.Streams) == 0 {
 		p.line("no coverage in the time asked for")
@@ -142,7 +164,7 @@ func (r *CoverageReport) WriteText(w io.Writer) error {
 	p.line("%-14s %-16s %-7s %-10s %-12s %-30s  %-30s %14s", "VENUE", "SYMBOL", "STREAM", "STATE", "CAUSE", "FROM", "TO", "TIME")
 	for _, t := range r.Streams {
 		for _, iv := range t.Intervals {
-			if iv.State != stateVerified {
+			if all || iv.State != stateVerified {
 				p.line("%-14s %-16s %-7s %-10s %-12s %-30s  %-30s %14s", t.Venue, t.Symbol, t.Stream, iv.State, cmp.Or(iv.Cause, "-"),
 					stamp(iv.From), stamp(iv.To), fmt.Sprint(time.Duration(iv.To-iv.From+1)))
 			}

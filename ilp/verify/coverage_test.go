@@ -34,7 +34,7 @@ func TestCoverage(t *testing.T) {
 		{t0 + 90e9, 0, 0, 100, 1},
 		{t0 + 100e9, 0, 0, 0, 0},
 	} {
-		r, err := Coverage(ctx, db, c.from, c.to)
+		r, err := Coverage(ctx, db, CoverageOptions{From: c.from, To: c.to})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -61,8 +61,40 @@ func TestCoverage(t *testing.T) {
 		if c.from != 0 {
 			continue
 		}
+		// A state picks intervals, and leaves the per cents what they are; a stream or a name
+		// picks streams.
+		for _, f := range []struct {
+			opt     CoverageOptions
+			streams int // of the symbol
+			ivs     int
+		}{
+			{CoverageOptions{State: stateGap}, 1, 2},
+			{CoverageOptions{State: stateUnverified}, 0, 0},
+			{CoverageOptions{Stream: "book", State: stateVerified}, 1, 1},
+			{CoverageOptions{Stream: "quotes"}, 0, 0},
+			{CoverageOptions{Want: func(_, symbol string) bool { return symbol != p.symbol }}, 0, 0},
+			{CoverageOptions{Want: func(_, symbol string) bool { return symbol == p.symbol }}, 1, 3},
+		} {
+			part, err := Coverage(ctx, db, f.opt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			streams, ivs := 0, 0
+			for _, s := range part.Streams {
+				if s.Symbol == p.symbol {
+					streams++
+					ivs += len(s.Intervals)
+					if s.VerifiedPercent != got.VerifiedPercent {
+						t.Errorf("%+v: %.4f %% verified, without a filter %.4f %%", f.opt, s.VerifiedPercent, got.VerifiedPercent)
+					}
+				}
+			}
+			if streams != f.streams || ivs != f.ivs {
+				t.Errorf("%+v: %d streams with %d intervals, want %d with %d", f.opt, streams, ivs, f.streams, f.ivs)
+			}
+		}
 		var text, js bytes.Buffer
-		if err := r.WriteText(&text); err != nil || !strings.Contains(text.String(), "sequence     2026-11-22T10:01:10.000000000Z  2026-11-22T10:01:39.999999999Z") {
+		if err := r.WriteText(&text, false); err != nil || !strings.Contains(text.String(), "sequence     2026-11-22T10:01:10.000000000Z  2026-11-22T10:01:39.999999999Z") {
 			t.Errorf("%v, text:\n%s", err, &text)
 		}
 		if want := "book    verified   2026-11-22T10:00:10.000000000Z  audit at id 7: 99.50 % of 200 levels equal"; !strings.Contains(text.String(), want) {

@@ -355,7 +355,7 @@ func (s *journalSymbol) finishCoverage(stream event.Stream) {
 		s.rep.notChecked("coverage, %s: %d intervals newer than the journal's end at %s (outside the journal)", stream, after, stamp(s.last))
 	}
 	if pending > 0 || behind > 0 {
-		s.rep.notChecked("coverage, %s: %d intervals that are not yet in the database, %d that have since grown in the journal", stream, pending, behind)
+		s.rep.inFlight(InFlight{Intervals: int64(pending + behind)}, "coverage, %s: %d intervals that are not yet in the database, %d that have since grown in the journal", stream, pending, behind)
 	}
 }
 
@@ -480,7 +480,7 @@ func (a *against[T]) finish() error {
 		rep.notChecked("%s: %d rows from %s on, newer than the journal's end at %s (outside the journal)", table, a.after, stamp(a.afterTs), stamp(a.s.last))
 	}
 	if a.pending > 0 {
-		rep.notChecked("%s: %d rows from %s on that are in the journal and not yet in the database", table, a.pending, stamp(a.pendingTs))
+		rep.inFlight(InFlight{Rows: int64(a.pending), FromNs: a.pendingTs}, "%s: %d rows from %s on that are in the journal and not yet in the database", table, a.pending, stamp(a.pendingTs))
 	}
 	return nil
 }

@@ -362,6 +362,13 @@ func TestJournal(t *testing.T) {
 			says(s, "newer than the journal's end")
 		case pending.symbol:
 			says(s, "not yet in the database", "that have since grown in the journal")
+			if s.InFlight.Rows == 0 || s.InFlight.Intervals == 0 || s.InFlight.FromNs == 0 {
+				t.Errorf("of %s is in flight: %+v", s.Symbol, s.InFlight)
+			}
+			var short strings.Builder
+			if err := (&Report{Symbols: []*SymbolReport{s}}).WriteText(&short); err != nil || strings.Count(short.String(), "yet in the database")+strings.Count(short.String(), "in flight") != 1 {
+				t.Errorf("%v, and what is in flight is not summed up in one line:\n%s", err, &short)
+			}
 		case only.symbol:
 			says(s, "the journal knows nothing of this instrument")
 		case absent.symbol:

@@ -126,7 +126,11 @@ type SymbolReport struct {
 	// Unproven is what lies in the times of Options.Lost, by table.
 	Unproven []*Unproven `json:"unproven,omitempty"`
 
-	lost    []*lost // of Database: a finding in one of them is none
+	// InFlight sums up what of NotChecked an agent had not stored yet.
+	InFlight InFlight `json:"in_flight"`
+
+	flying  []string // the texts of NotChecked that InFlight sums up
+	lost    []*lost  // of Database: a finding in one of them is none
 	listed  map[string]int
 	unseen  []string              // not checked either, unless the rows are compared with a journal
 	journal bool                  // they were
@@ -165,6 +169,29 @@ func (r *SymbolReport) proven(format string, args ...any) {
 
 func (r *SymbolReport) notChecked(format string, args ...any) {
 	r.NotChecked = append(r.NotChecked, fmt.Sprintf(format, args...))
+}
+
+// InFlight is what was on its way into the database while it was looked at, because an
+// agent records.
+type InFlight struct {
+	Rows      int64 `json:"rows"`
+	Intervals int64 `json:"intervals"`         // of coverage
+	FromNs    int64 `json:"from_ns,omitempty"` // ts of the first row, 0 for none
+}
+
+func (f *InFlight) add(o InFlight) {
+	f.Rows += o.Rows
+	f.Intervals += o.Intervals
+	if o.FromNs > 0 && (f.FromNs == 0 || o.FromNs < f.FromNs) {
+		f.FromNs = o.FromNs
+	}
+}
+
+// inFlight says what is not checked because it is not stored yet.
+func (r *SymbolReport) inFlight(f InFlight, format string, args ...any) {
+	r.InFlight.add(f)
+	r.notChecked(format, args...)
+	r.flying = append(r.flying, r.NotChecked[len(r.NotChecked)-1])
 }
 
 // leaveToJournal says what only a comparison with the journal can check.
@@ -238,10 +265,15 @@ func (r *Report) Merge(other *Report) {
 			mine.Streams = o.Streams
 		}
 		if o.journal {
-			mine.NotChecked = slices.DeleteFunc(mine.NotChecked, func(text string) bool { return slices.Contains(mine.unseen, text) })
+			mine.NotChecked = slices.DeleteFunc(mine.NotChecked, func(text string) bool {
+				return slices.Contains(mine.unseen, text) || slices.Contains(mine.flying, text)
+			})
+			mine.InFlight, mine.flying = InFlight{}, nil // rows without an interval are compared one by one
 		}
 		mine.Proven = append(mine.Proven, o.Proven...)
 		mine.NotChecked = append(mine.NotChecked, o.NotChecked...)
+		mine.InFlight.add(o.InFlight)
+		mine.flying = append(mine.flying, o.flying...)
 		mine.Findings = append(mine.Findings, o.Findings...)
 		mine.FoundTotal += o.FoundTotal
 		mine.mergeUnproven(o.Unproven)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -20,6 +21,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	if !r.Verbose {
 		r.writeNotChecked(&p)
+		r.writeInFlight(&p)
 	}
 	for _, s := range r.Symbols {
 		for _, u := range s.Unproven {
@@ -123,6 +125,9 @@ func (r *Report) writeNotChecked(p *printer) {
 	of := map[string]*said{}
 	for _, s := range r.Symbols {
 		for _, text := range s.NotChecked {
+			if slices.Contains(s.flying, text) {
+				continue
+			}
 			like := digits.ReplaceAllString(text, "0")
 			if of[like] != nil {
 				of[like].others++
@@ -139,6 +144,26 @@ func (r *Report) writeNotChecked(p *printer) {
 			p.line("  not checked  %s (%s, and the like of %d others)", t.text, t.first, t.others)
 		}
 	}
+}
+
+// writeInFlight sums up what was on its way.
+func (r *Report) writeInFlight(p *printer) {
+	var all InFlight
+	symbols := 0
+	for _, s := range r.Symbols {
+		if s.InFlight != (InFlight{}) {
+			symbols++
+			all.add(s.InFlight)
+		}
+	}
+	if symbols == 0 {
+		return
+	}
+	from := ""
+	if all.FromNs > 0 {
+		from = " from " + stamp(all.FromNs) + " on"
+	}
+	p.line("  in flight    %d rows%s and %d intervals of %d symbols were on their way while this looked, because an agent records; to check them too, verify again once it has stopped, or an earlier time with --to (--verbose lists them)", all.Rows, from, all.Intervals, symbols)
 }
 
 // printer keeps the first error of many writes.
