@@ -136,6 +136,9 @@ func TestAuditFindsGhosts(t *testing.T) {
 		t.Errorf("%+v %+v", h, levels)
 	}
 	r.noted("60.00 % of 5 levels equal")
+	if len(r.warned) > 0 { // out there a difference is normal
+		t.Errorf("the operator is warned: %q", r.warned)
+	}
 	r.ticks(1) // the venue has no time for what the audit has written
 	var depth event.Head
 	for _, rec := range r.sink.records {
@@ -176,6 +179,9 @@ func TestAuditRefutesTheChain(t *testing.T) {
 			r.wantDetail("audit at id 102: 100 % of 4 levels equal, 0 ghosts, 0 missing, 0 of another size")
 		}
 		r.noted("contradicts the chain in 1 levels")
+		if lied != strings.Contains(strings.Join(r.warned, "\n"), "it was no proof") {
+			t.Errorf("the chain lied: %t; warnings %q", lied, r.warned)
+		}
 		r.finish()
 	}
 }

@@ -111,8 +111,13 @@ func (m *Machine) judged(inst *instrument, d *differences) {
 	st.AuditGhosts += uint64(d.ghosts)
 	st.AuditMatchPpm = now.ppm()
 	inst.detail = m.auditDetail(&worst, now, d)
-	if len(d.fix) > 0 {
-		m.warn("%s %s: %s", m.rules.Name, inst.Symbol, inst.detail)
+	switch {
+	case len(d.fix) == 0:
+	case d.inside:
+		m.warn("%s %s: %s; some of it lies inside of the last snapshot's window, where the chain proves that nothing is wrong: it was no proof", m.rules.Name, inst.Symbol, inst.detail)
+		m.correct(inst, d)
+	default: // nobody tells of all that happens out there
+		m.note("%s %s: %s; all of it lies outside of the last snapshot's window, where that is normal, and is put right", m.rules.Name, inst.Symbol, inst.detail)
 		m.correct(inst, d)
 	}
 	iv := &inst.streams[event.StreamBook]

@@ -27,6 +27,7 @@ type rig struct {
 	inputs []event.Input // all of them, for deriving again
 	sink   memorySink
 	notes  []string
+	warned []string // of notes, those that are warnings
 	sent   []string
 	buffer []byte   // of the inputs' bytes
 	asked  []Action // fetches
@@ -120,6 +121,9 @@ func (r *rig) stepInput(in event.Input) {
 			r.sent = append(r.sent, a.Text)
 		case ActionNote, ActionWarn:
 			r.notes = append(r.notes, a.Text)
+			if a.Kind == ActionWarn {
+				r.warned = append(r.warned, a.Text)
+			}
 		case ActionReconnect:
 			r.redial = append(r.redial, a)
 		}
