@@ -46,7 +46,8 @@ func (d *Deliverer) watch(ctx context.Context) {
 func (d *Deliverer) walState(ctx context.Context, db *qdb.DB) (trouble string, lagTxns int64, err error) {
 	ctx, cancel := d.sched.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	r, err := db.Query(ctx, "SELECT name, suspended, writerTxn, sequencerTxn, errorMessage FROM wal_tables()")
+	r, err := db.Query(ctx, "SELECT name, suspended, writerTxn, sequencerTxn, errorMessage FROM wal_tables()",
+		"name", "suspended", "writerTxn", "sequencerTxn", "errorMessage")
 	if err != nil {
 		return "", 0, err
 	}

@@ -33,6 +33,9 @@ func (c *csvReader) next() ([][]byte, error) {
 	for {
 		part, err := c.r.ReadSlice('\n')
 		c.line = append(c.line, part...)
+		if len(c.line) > maxRecordBytes {
+			return nil, fmt.Errorf("%w in record %d: it is longer than %d MiB", errCSV, c.rows+1, maxRecordBytes>>20)
+		}
 		if err == nil {
 			break
 		}

@@ -7,7 +7,9 @@
 //
 // Invariants: a LONG stays exact, it is carried as text and never as a float; an
 // answer that broke off is an error, never a short result; whatever means "no
-// QuestDB there" is errors.Is(err, ErrUnreachable).
+// QuestDB there" is errors.Is(err, ErrUnreachable); no answer is trusted: one that lacks what was
+// asked for is an error with its place, one that does not end is given up, and a redirect
+// is not followed, because the credentials would go along.
 package qdb
 
 import (
@@ -19,6 +21,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -35,6 +38,13 @@ var ErrUnreachable = errors.New("QuestDB is unreachable")
 // line is longer than its buffer of 32 KiB.
 const maxQueryBytes = 30000
 
+// Most that an answer may be. The largest of a Query of ours, the coverage of months, is a
+// few MiB; a row of an export is some KiB.
+const (
+	maxAnswerBytes = 64 << 20
+	maxRecordBytes = 16 << 20
+)
+
 // longestStatement is how long a statement may run if the caller sets no limit.
 const longestStatement = 24 * time.Hour
 
@@ -46,7 +56,10 @@ type DB struct {
 
 // Open makes a DB. Nothing is sent before the first call.
 func Open(conf Conf) *DB {
-	return &DB{conf: conf, client: &http.Client{Transport: conf.RoundTripper(4)}}
+	return &DB{conf: conf, client: &http.Client{
+		Transport:     conf.RoundTripper(4),
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
 }
 
 // Close drops the idle connections. Calls that are under way end by themselves.
@@ -74,17 +87,21 @@ func (db *DB) Exec(ctx context.Context, sql string) error {
 	return err
 }
 
-// Query runs a statement and holds its whole result in memory. Use Export where
-// there may be many rows.
-func (db *DB) Query(ctx context.Context, sql string) (*Result, error) {
+// Query runs a statement and holds its whole result in memory, at most 64 MiB of text. Use
+// Export where there may be many rows. columns are those that the caller reads: an answer
+// without one of them is an error.
+func (db *DB) Query(ctx context.Context, sql string, columns ...string) (*Result, error) {
 	resp, err := db.run(ctx, "/exec", sql)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes+1))
 	if err != nil {
 		return nil, db.broken(ctx, err)
+	}
+	if len(body) > maxAnswerBytes {
+		return nil, fmt.Errorf("cannot read QuestDB's answer to %q: it is longer than %d MiB", clip(sql), maxAnswerBytes>>20)
 	}
 	var answer struct {
 		Columns []Column `json:"columns"`
@@ -103,6 +120,16 @@ func (db *DB) Query(ctx context.Context, sql string) (*Result, error) {
 	}
 	if answer.Count != nil && *answer.Count != len(answer.Dataset) {
 		return nil, fmt.Errorf("cannot read QuestDB's answer: it announces %d rows and holds %d", *answer.Count, len(answer.Dataset))
+	}
+	for _, name := range columns {
+		if !slices.ContainsFunc(answer.Columns, func(c Column) bool { return c.Name == name }) {
+			return nil, fmt.Errorf("cannot read QuestDB's answer to %q: it has no column %q among %v", clip(sql), name, answer.Columns)
+		}
+	}
+	for i, row := range answer.Dataset {
+		if len(row) != len(answer.Columns) {
+			return nil, fmt.Errorf("cannot read QuestDB's answer to %q: row %d of %d has %d values, for %d columns", clip(sql), i+1, len(answer.Dataset), len(row), len(answer.Columns))
+		}
 	}
 	return &Result{Columns: answer.Columns, Rows: answer.Dataset}, nil
 }

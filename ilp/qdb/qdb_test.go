@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net"
 	"net/http"
@@ -331,5 +332,49 @@ func TestPassing(t *testing.T) {
 	defer nobody.Close()
 	if err := nobody.Exec(ctx, "SELECT 1"); Passing(err) || !errors.Is(err, ErrUnreachable) {
 		t.Errorf("that nobody listens passes: %v", err)
+	}
+}
+
+// A server that is not QuestDB, or is out of its mind, gets an error with the place; it took
+// the whole agent with it, by a panic or by its memory.
+func TestHostileAnswers(t *testing.T) {
+	ctx := context.Background()
+	for want, body := range map[string]string{
+		`no column "name"`: `{"columns":[{"name":"nome","type":"STRING"}],"dataset":[["x"]],"count":1}`,
+		"no column":        `{"columns":[],"dataset":[],"count":0}`,
+		"row 2 of 2":       `{"columns":[{"name":"name","type":"STRING"}],"dataset":[["x"],[]],"count":2}`,
+		"row 1 of 1":       `{"columns":[{"name":"name","type":"STRING"}],"dataset":[["x","y"]],"count":1}`,
+		"cannot read":      `<html>`,
+	} {
+		if _, err := fake(t, answer(200, body)).Query(ctx, "SELECT name", "name"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s gives %v", body, err)
+		}
+	}
+	endless := func(w http.ResponseWriter, _ *http.Request) {
+		block := []byte(strings.Repeat(" ", 1<<20))
+		for err := error(nil); err == nil; {
+			_, err = w.Write(block)
+		}
+	}
+	if _, err := fake(t, endless).Query(ctx, "SELECT name", "name"); err == nil || !strings.Contains(err.Error(), "longer than") {
+		t.Errorf("an endless answer: %v", err)
+	}
+	if err := fake(t, endless).Export(ctx, "SELECT name", func([][]byte) error { return nil }); err == nil || !strings.Contains(err.Error(), "longer than") {
+		t.Errorf("an endless row: %v", err)
+	}
+	followed := false
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		followed = true
+		io.WriteString(w, `{"columns":[],"dataset":[]}`)
+	}))
+	defer elsewhere.Close()
+	db := fake(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, elsewhere.URL, http.StatusFound)
+	})
+	if _, err := db.Query(ctx, "x"); err == nil || followed || !strings.Contains(err.Error(), "302") {
+		t.Errorf("a redirect: %v, followed: %v", err, followed)
+	}
+	if err := db.Ping(ctx); err == nil || followed {
+		t.Errorf("a redirected ping: %v, followed: %v", err, followed)
 	}
 }

@@ -23,8 +23,8 @@ type Result struct {
 // Len is the number of rows.
 func (r *Result) Len() int { return len(r.Rows) }
 
-// cell panics on a column that the result does not have: the statement and its
-// reader are written together.
+// cell panics on a column that the caller of Query has not named and the answer does not
+// have: Query has refused an answer without one that was named.
 func (r *Result) cell(row int, column string) any {
 	for i, c := range r.Columns {
 		if c.Name == column {

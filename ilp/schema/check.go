@@ -52,7 +52,8 @@ func CheckTables(ctx context.Context, db *qdb.DB) error { return check(ctx, db, 
 type checks struct{ views, surplus bool }
 
 func check(ctx context.Context, db *qdb.DB, also checks) error {
-	there, err := db.Query(ctx, "SELECT table_name, designatedTimestamp, partitionBy, walEnabled, dedup, table_type FROM tables()")
+	there, err := db.Query(ctx, "SELECT table_name, designatedTimestamp, partitionBy, walEnabled, dedup, table_type FROM tables()",
+		"table_name", "designatedTimestamp", "partitionBy", "walEnabled", "dedup", "table_type")
 	if err != nil {
 		return fmt.Errorf("cannot list the tables: %w", err)
 	}
@@ -93,7 +94,7 @@ func checkTable(ctx context.Context, db *qdb.DB, t Table, there *qdb.Result, row
 	if kind := kinds[there.Text(row, "table_type")]; kind != "" {
 		return []Difference{{t.Name, "it is a " + strings.ToLower(kind) + ", not a table", "DROP " + kind + " " + t.Name}}, nil
 	}
-	has, err := db.Query(ctx, "SHOW COLUMNS FROM "+t.Name)
+	has, err := db.Query(ctx, "SHOW COLUMNS FROM "+t.Name, "column", "type", "designated", "upsertKey")
 	if err != nil {
 		return nil, fmt.Errorf("cannot list the columns of table %q: %w", t.Name, err)
 	}

@@ -84,7 +84,7 @@ func (v View) replacing() string {
 
 // viewTexts are the queries of all views of a database, by name.
 func viewTexts(ctx context.Context, db *qdb.DB) (map[string]string, error) {
-	have, err := db.Query(ctx, "SELECT view_name, view_sql FROM views()")
+	have, err := db.Query(ctx, "SELECT view_name, view_sql FROM views()", "view_name", "view_sql")
 	if err != nil {
 		return nil, fmt.Errorf("cannot list the views: %w", err)
 	}
