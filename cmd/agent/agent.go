@@ -20,7 +20,6 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"net/url"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -113,6 +112,7 @@ type Agent struct {
 	// Of the watchdog: see watchProgress.
 	writing, delivering progress
 	status              atomic.Pointer[statusServer]
+	inQuarantine        atomic.Pointer[string] // the trouble, "" for none
 }
 
 // powerOfTwo is the size of a ring of at least n bytes.
@@ -138,6 +138,9 @@ func New(ctx context.Context, opt Options) (_ *Agent, err error) {
 		a.log.Warn("journal is damaged; only what the damage covers is lost", "damage", d)
 	}
 	if a.pastRuns, err = readPast(a.machine.FS, a.cfg.Journal.Dir, a.name, recovery, &a.anchors); err != nil {
+		return nil, err
+	}
+	if err = a.lookAtQuarantine(); err != nil {
 		return nil, err
 	}
 	if err = a.openDB(ctx); err != nil {
@@ -327,7 +330,7 @@ func (a *Agent) plan(ctx context.Context) error {
 	}
 	a.deliverer = deliver.New(deliver.Options{
 		DB: a.conf, Agent: a.name, Log: a.log, NowNs: a.clock.NowNs,
-		Quarantine:  filepath.Join(a.cfg.Journal.Dir, "quarantine"),
+		Quarantine: quarantineDir(a.cfg.Journal.Dir), QuarantineMost: a.cfg.Quarantine,
 		Derive:      a.derive,
 		Counters:    a.counters,
 		Prepare:     a.prepareDB,

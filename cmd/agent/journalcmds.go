@@ -64,10 +64,17 @@ func ReplayJournal(ctx context.Context, cfg config.Config, from, to int64, log *
 		return err
 	}
 	defer again.Close()
+	segments, err := journal.Segments(journal.OS, cfg.Journal.Dir)
+	if err != nil {
+		return err
+	}
+	if err := takeUpQuarantine(cfg.Journal.Dir); err != nil {
+		return err
+	}
 	host, _ := os.Hostname()
 	start, last := time.Now(), time.Now()
 	n, err := Replay(ctx, ReplayOptions{
-		Machine: ThisMachine(), DB: conf, Agent: fmt.Sprintf("%s/replay", host), Dir: cfg.Journal.Dir, Log: log, Prepare: ready,
+		Machine: ThisMachine(), DB: conf, Agent: fmt.Sprintf("%s/replay", host), Dir: cfg.Journal.Dir, Log: log, Prepare: ready, QuarantineMost: cfg.Quarantine,
 		Keep: chosen.keep,
 		Progress: func(records uint64) {
 			if time.Since(last) > time.Second {
@@ -80,6 +87,13 @@ func ReplayJournal(ctx context.Context, cfg config.Config, from, to int64, log *
 		return err
 	}
 	fmt.Fprintf(progress, "replay: %d records delivered in %s\n", n, time.Since(start).Round(time.Millisecond))
+	left, err := emptyQuarantine(cfg.Journal.Dir, from, to, segments[0].Ts)
+	if err != nil {
+		return err
+	}
+	if left > 0 {
+		fmt.Fprintf(progress, "replay: %d rows stay in quarantine in %s: they are outside of the window, or the journal does not hold their time any more\n", left, quarantineDir(cfg.Journal.Dir))
+	}
 	if chosen.left > 0 {
 		fmt.Fprintf(progress, "replay: %d records behind holes of the journal were not: the database has its own of that time\n", chosen.left)
 	}

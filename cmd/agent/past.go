@@ -208,7 +208,7 @@ func (a *Agent) deliverPast(ctx context.Context) error {
 	r := journal.NewReader(a.machine.FS, a.cfg.Journal.Dir, from)
 	defer r.Close()
 	n, err := Replay(ctx, ReplayOptions{
-		Machine: a.machine, DB: a.conf, Agent: a.name, Log: a.log, Dir: a.cfg.Journal.Dir, Prepare: a.prepareDB,
+		Machine: a.machine, DB: a.conf, Agent: a.name, Log: a.log, Dir: a.cfg.Journal.Dir, Prepare: a.prepareDB, QuarantineMost: a.cfg.Quarantine,
 		Began: a.pastRuns.deliverer.Store,
 		Keep: func(feed uint16, h *event.Head, _ []byte) bool {
 			low, behind := after[feed]

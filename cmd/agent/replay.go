@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"path/filepath"
 	"time"
 
 	"deeptape/hotpath/event"
@@ -23,8 +22,10 @@ type ReplayOptions struct {
 	DB      qdb.Conf
 	Agent   string
 	Dir     string // of the journal; the quarantine is in it
-	Log     *slog.Logger
-	Prepare func(context.Context) error
+	// QuarantineMost: see deliver.Options.
+	QuarantineMost int
+	Log            *slog.Logger
+	Prepare        func(context.Context) error
 	// Keep chooses records; it sees all, in order. nil keeps all.
 	Keep  func(feed uint16, h *event.Head, rec []byte) bool
 	Began func(*deliver.Deliverer) // is told who delivers, if not nil
@@ -40,7 +41,7 @@ func Replay(ctx context.Context, opt ReplayOptions, d *feed.Derivation) (uint64,
 	l := lane.New(0, lane.Options{InputBytes: 4096, RowBytes: 16 << 20, RowOwnedBytes: 256 << 20}, nil, bell)
 	dv := deliver.New(deliver.Options{
 		DB: opt.DB, Agent: opt.Agent, Log: opt.Log, Prepare: opt.Prepare,
-		Quarantine:  filepath.Join(opt.Dir, "quarantine"),
+		Quarantine: quarantineDir(opt.Dir), QuarantineMost: opt.QuarantineMost,
 		NowNs:       opt.Machine.Clock.NowNs,
 		Append:      opt.Machine.appender(),
 		OpenLowRate: opt.Machine.OpenLowRate,

@@ -123,6 +123,9 @@ func (a *Agent) keepWithinLimits(ctx context.Context) {
 		if err := a.limitJournal(); err != nil {
 			a.log.Warn("cannot look after the journal's limits", "err", err)
 		}
+		if err := a.lookAtQuarantine(); err != nil {
+			a.log.Warn("cannot look after the quarantine", "err", err)
+		}
 		if !a.machine.Sched.Sleep(ctx, retentionEvery) {
 			return
 		}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -347,9 +346,9 @@ func (a *Agent) troubles() []string {
 		if stuck := a.delivering.stuckFor(now); stuck > 0 {
 			out = append(out, fmt.Sprintf("questdb: rows wait, and QuestDB at %s has acknowledged nothing for %s; if it hangs: `%s`, then %s", a.conf.Addr, stuck, a.conf.StopCommand(), a.conf.StartAdvice()))
 		}
-		if n := a.deliverer.Stats.Quarantined.Load(); n > 0 {
-			out = append(out, fmt.Sprintf("questdb: %d rows that it refused are in quarantine in %s, each with its reason; when that is mended: `deeptape replay`", n, filepath.Join(a.cfg.Journal.Dir, "quarantine")))
-		}
+	}
+	if t := a.inQuarantine.Load(); t != nil && *t != "" {
+		out = append(out, *t)
 	}
 	for i, s := range a.sessions {
 		st := s.Status()

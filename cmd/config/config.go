@@ -29,14 +29,17 @@ import (
 
 // Config is what an agent runs by.
 type Config struct {
-	QuestDB   string           `yaml:"questdb"`
-	Journal   Journal          `yaml:"journal"`
-	Listen    string           `yaml:"listen"`
-	TopLevels int              `yaml:"top_levels"`
-	DepthBps  []float64        `yaml:"depth_bps"` // bands of book_depth; whole numbers, but YAML's reader would cut 1.5 to 1: see Bands
-	Quotes    bool             `yaml:"quotes"`
-	Rings     Rings            `yaml:"rings"`
-	Venues    map[string]Venue `yaml:"venues"`
+	QuestDB   string    `yaml:"questdb"`
+	Journal   Journal   `yaml:"journal"`
+	Listen    string    `yaml:"listen"`
+	TopLevels int       `yaml:"top_levels"`
+	DepthBps  []float64 `yaml:"depth_bps"` // bands of book_depth; whole numbers, but YAML's reader would cut 1.5 to 1: see Bands
+	Quotes    bool      `yaml:"quotes"`
+	Rings     Rings     `yaml:"rings"`
+	// Quarantine is how many rows that QuestDB refuses may be put aside within a minute;
+	// more stop delivery, and the journal keeps the rest.
+	Quarantine int              `yaml:"quarantine"`
+	Venues     map[string]Venue `yaml:"venues"`
 }
 
 // Journal says where inputs are kept, and how much of them.
@@ -87,11 +90,12 @@ func Default() Config {
 			Dir: "deeptape-data/journal", Segment: 128 << 20, Keep: Duration(72 * time.Hour),
 			Max: 200 << 30, Sync: Duration(200 * time.Millisecond),
 		},
-		Listen:    "127.0.0.1:9101",
-		TopLevels: 10,
-		DepthBps:  []float64{1, 2, 5, 10, 25, 50, 100},
-		Quotes:    true,
-		Venues:    map[string]Venue{},
+		Listen:     "127.0.0.1:9101",
+		TopLevels:  10,
+		DepthBps:   []float64{1, 2, 5, 10, 25, 50, 100},
+		Quotes:     true,
+		Quarantine: 10,
+		Venues:     map[string]Venue{},
 	}
 }
 
@@ -172,6 +176,9 @@ func (c *Config) Bands() []int {
 // Complete fills what a venue leaves open and checks the rest. Its errors begin
 // with the key.
 func (c *Config) Complete() error {
+	if c.Quarantine < 1 {
+		return wrong("quarantine", "%d is less than 1 row a minute", c.Quarantine)
+	}
 	complete := map[string]Venue{}
 	for _, name := range slices.Sorted(maps.Keys(c.Venues)) {
 		venue, err := venues.ByName(name)

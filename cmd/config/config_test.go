@@ -28,6 +28,7 @@ listen: 0.0.0.0:80
 top_levels: 20
 depth_bps: [2, 3]
 quotes: false
+quarantine: 7
 venues:
   binance: {symbols: [btcusdt, ETHUSDT, BtcUsdt], ws_url: "ws://a:1/", rest_url: "http://b:2/", depth: 1000, lines: 2, audit: 10m, reconnect_every: 5s}
 `
@@ -38,7 +39,7 @@ venues:
 	want := Config{
 		QuestDB: "https::addr=db.example:9443;token=abc;",
 		Journal: Journal{Dir: "/data/j", Segment: 64 << 20, Keep: Duration(24 * time.Hour), Max: 10 << 30, Sync: Duration(50 * time.Millisecond)},
-		Listen:  "0.0.0.0:80", TopLevels: 20, DepthBps: []float64{2, 3},
+		Listen:  "0.0.0.0:80", TopLevels: 20, DepthBps: []float64{2, 3}, Quarantine: 7,
 		Venues: map[string]Venue{"binance": {Symbols: []string{"BTCUSDT", "ETHUSDT"}, WSURL: "ws://a:1", RestURL: "http://b:2", Depth: 1000, Lines: 2, Audit: every(10 * time.Minute), ReconnectEvery: Duration(5 * time.Second)}},
 	}
 	if !reflect.DeepEqual(c, want) {
@@ -62,7 +63,7 @@ func TestDefaults(t *testing.T) {
 		want := Config{
 			QuestDB: "http::addr=127.0.0.1:9000;",
 			Journal: Journal{Dir: "deeptape-data/journal", Segment: 128 << 20, Keep: Duration(72 * time.Hour), Max: 200 << 30, Sync: Duration(200 * time.Millisecond)},
-			Listen:  "127.0.0.1:9101", TopLevels: 10, DepthBps: []float64{1, 2, 5, 10, 25, 50, 100}, Quotes: true,
+			Listen:  "127.0.0.1:9101", TopLevels: 10, DepthBps: []float64{1, 2, 5, 10, 25, 50, 100}, Quotes: true, Quarantine: 10,
 			Venues: map[string]Venue{"binance": {Symbols: []string{"BTCUSDT"}, WSURL: "wss://stream.binance.com:9443", RestURL: "https://api.binance.com", Depth: 5000, Lines: 1, Audit: every(30 * time.Minute)}},
 		}
 		if !reflect.DeepEqual(c, want) {
@@ -79,7 +80,7 @@ func TestMistakes(t *testing.T) {
 		{"venues:\n  binance:\n    symbols: [BTCUSDT]\n    dept: 5\n", `f.yaml:4:5: unknown key "venues.binance.dept"; did you mean "depth"?`},
 		{"symbols: [A]\n", `f.yaml:1:1: unknown key "symbols"; it belongs under venues.NAME`},
 		{"journal: {quotes: true}\n", `f.yaml:1:11: unknown key "journal.quotes"; it belongs to the top level`},
-		{"zzzzzzzz: 1\n", `f.yaml:1:1: unknown key "zzzzzzzz"; there are: questdb, journal, listen, top_levels, depth_bps, quotes, rings, venues`},
+		{"zzzzzzzz: 1\n", `f.yaml:1:1: unknown key "zzzzzzzz"; there are: questdb, journal, listen, top_levels, depth_bps, quotes, rings, quarantine, venues`},
 		{"venues:\n  binanse:\n    symbols: [BTCUSDT]\n", `f.yaml:2:3: venues.binanse: unknown venue "binanse"; there are: ` + all + `; did you mean "binance"?`},
 		{"venues:\n  binance:\n    symbols:\n      - BTCUSDT\n      - eth-usdt\n", `f.yaml:5:9: venues.binance.symbols[1]: "eth-usdt" is not a Binance symbol; they look like BTCUSDT; did you mean "ETHUSDT"?`},
 		{"venues:\n  coinbase:\n    symbols: [BTC-USD, ETH-USDC, btc-usdc]\n", `f.yaml:3:34: venues.coinbase.symbols[2]: BTC-USD and BTC-USDC are two names of one product: its data comes as BTC-USD`},

@@ -61,6 +61,9 @@ type Options struct {
 	// must bear to be called from several goroutines.
 	Prepare    func(context.Context) error
 	Quarantine string // directory for refused rows
+	// QuarantineMost is how many rows may go there within a minute; more stop delivery.
+	// Default 10.
+	QuarantineMost int
 	// Append adds a text to the end of a file; it makes the file and its directory
 	// where they are missing. One task at a time calls it. nil: on the machine's disk.
 	Append func(name string, text []byte) error
@@ -101,6 +104,10 @@ type Deliverer struct {
 
 	watchBell    *ring.Doorbell
 	quarantining atomic.Bool // a task is
+	// Of the task that is: when the latest rows went, and whether they were too many.
+	quarantinedNs []int64
+	flooded       bool
+	mostBytes     atomic.Int64 // of a request, learned from a 413; 0: not known
 
 	watchEvery, retryMin time.Duration // fields for tests
 
@@ -141,6 +148,9 @@ func New(opt Options, bell *ring.Doorbell, lanes []*lane.Lane) *Deliverer {
 	}
 	if opt.FlushEvery == 0 {
 		opt.FlushEvery = 200 * time.Millisecond
+	}
+	if opt.QuarantineMost == 0 {
+		opt.QuarantineMost = 10
 	}
 	if opt.Batches == 0 {
 		opt.Batches = 11

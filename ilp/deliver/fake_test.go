@@ -29,21 +29,23 @@ type fakeDB struct {
 	t    *testing.T
 	addr string
 
-	mu       sync.Mutex
-	server   *http.Server
-	rows     map[rowKey]linetest.Row
-	posts    int
-	requests int
-	again    int // rows that came again
-	rng      *rand.Rand
-	faulty   bool
-	poison   map[rowKey]bool
-	noLine   bool           // a refusal does not name its row
-	maxBody  int            // larger ones get 413
-	schema   map[string]int // tables that are missing: so many posts refused
-	read     func()         // a request has been read, and is not yet stored
-	stored   func(rowKey, linetest.Row)
-	wal      string // dataset of wal_tables()
+	mu          sync.Mutex
+	server      *http.Server
+	rows        map[rowKey]linetest.Row
+	posts       int
+	requests    int
+	again       int // rows that came again
+	rng         *rand.Rand
+	faulty      bool
+	poison      map[rowKey]bool
+	foreign     int  // a status in place of the work, with foreignBody
+	mended      bool // poison is taken
+	foreignBody string
+	maxBody     int            // larger ones get 413
+	schema      map[string]int // tables that are missing: so many posts refused
+	read        func()         // a request has been read, and is not yet stored
+	stored      func(rowKey, linetest.Row)
+	wal         string // dataset of wal_tables()
 }
 
 func newFakeDB(t *testing.T, seed uint64) *fakeDB {
@@ -109,6 +111,10 @@ func refuse(w http.ResponseWriter, status int, message string, line int) {
 }
 
 func (f *fakeDB) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/ping" { // where a redirect leads
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
 	if r.URL.Path == "/exec" {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -122,6 +128,13 @@ func (f *fakeDB) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	f.mu.Lock()
 	f.requests++
+	if f.foreign != 0 {
+		w.Header().Set("Location", "/ping")
+		w.WriteHeader(f.foreign)
+		io.WriteString(w, f.foreignBody)
+		f.mu.Unlock()
+		return
+	}
 	fault, slow := -1, time.Duration(0)
 	if f.faulty && f.rng.IntN(3) > 0 {
 		fault = f.rng.IntN(7)
@@ -186,13 +199,9 @@ func (f *fakeDB) store(w http.ResponseWriter, body []byte) bool {
 			refuse(w, 400, fmt.Sprintf("error in line %d: table: %s; table does not exist, creating new tables is disabled", i+1, rows[i].Table), i+1)
 			return false
 		}
-		if f.poison[keyOf(&rows[i])] {
-			n := i + 1
-			if f.noLine {
-				n = 0
-			}
+		if f.poison[keyOf(&rows[i])] && !f.mended {
 			w.WriteHeader(400)
-			fmt.Fprintf(w, `{"code":"invalid","message":"line protocol value: 40000 is out bounds of column type: SHORT","line":%d}`, n)
+			fmt.Fprintf(w, `{"code":"invalid","message":"line protocol value: 40000 is out bounds of column type: SHORT","line":%d}`, i+1)
 			return false
 		}
 	}

@@ -303,6 +303,9 @@ func newRig(t *testing.T, seed uint64, ro rigOptions) *rig {
 	if opt.FlushRows == 0 {
 		opt.FlushRows, opt.FlushEvery, opt.Batches = 300, 5*time.Millisecond, 7
 	}
+	if opt.QuarantineMost == 0 {
+		opt.QuarantineMost = 1 << 30
+	}
 	if opt.Prepare == nil {
 		opt.Prepare = func(context.Context) error { return nil }
 	}

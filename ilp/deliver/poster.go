@@ -45,10 +45,10 @@ func (p *poster) run(ctx context.Context) {
 	}
 }
 
-// deliver posts the same bytes until QuestDB has answered for them. A batch that
-// it refuses because of what is in it is taken apart: around the row that the
-// refusal names, or else into halves, until the bad rows are refused alone. They go
-// into quarantine; their neighbours are stored.
+// deliver posts the same bytes until QuestDB has answered for them. A batch that it refuses
+// because of a row is taken apart around that row, which goes into quarantine when it is
+// refused alone; its neighbours are stored. One that is too large is halved, and what is
+// taken is remembered for those that come.
 func (p *poster) deliver(ctx context.Context, b *batch) bool {
 	wait := p.d.retryMin
 	mayEnd := func() bool { return p.d.answered[b.table].Load() >= b.turn-1 }
@@ -60,6 +60,10 @@ func (p *poster) deliver(ctx context.Context, b *batch) bool {
 		}
 		s := spans[len(spans)-1]
 		body := b.bytes(s, ends)
+		if most := p.d.mostBytes.Load(); most > 0 && int64(len(body)) > most && s.hi-s.lo > 1 {
+			spans, ends = halve(spans, b, ends)
+			continue
+		}
 		res := p.sender.Post(ctx, &sender.Batch{Table: bulkNames[b.table], Body: body, Rows: s.hi - s.lo, MayEnd: mayEnd})
 		p.d.answer(b)
 		now := p.d.clock()
@@ -73,17 +77,18 @@ func (p *poster) deliver(ctx context.Context, b *batch) bool {
 			}
 			spans, wait = spans[:len(spans)-1], p.d.retryMin
 			continue
-		case res.Word == sender.Refused && (res.Cause == sender.CauseRow || res.Cause == sender.CauseTooLarge):
+		case res.Cause == sender.CauseTooLarge && s.hi-s.lo > 1:
+			p.d.mostBytes.Store(max(int64(len(body)/2), leastBytes))
+			spans, ends = halve(spans, b, ends)
+			continue
+		case res.Word == sender.Refused && res.Cause == sender.CauseRow && res.Line <= s.hi-s.lo:
 			if ends == nil {
 				ends = b.rowEnds()
 			}
-			if rows := s.hi - s.lo; rows > 1 {
-				apart := []span{{s.lo + rows/2, s.hi}, {s.lo, s.lo + rows/2}}
-				if bad := s.lo + res.Line - 1; res.Line >= 1 && res.Line <= rows {
-					apart = []span{{bad + 1, s.hi}, {s.lo, bad}, {bad, bad + 1}}
-				}
+			if s.hi-s.lo > 1 {
+				bad := s.lo + res.Line - 1
 				spans = spans[:len(spans)-1]
-				for _, part := range apart {
+				for _, part := range []span{{bad + 1, s.hi}, {s.lo, bad}, {bad, bad + 1}} {
 					if part.lo < part.hi {
 						spans = append(spans, part)
 					}
@@ -112,6 +117,20 @@ func (p *poster) deliver(ctx context.Context, b *batch) bool {
 		wait = min(2*wait, retryMax)
 	}
 	return true
+}
+
+// leastBytes bounds what a 413 teaches: one that came out of nowhere must not make a request
+// of every row for ever.
+const leastBytes = 64 << 10
+
+// halve puts the two halves of the next span in its place.
+func halve(spans []span, b *batch, ends []int) ([]span, []int) {
+	if ends == nil {
+		ends = b.rowEnds()
+	}
+	s := spans[len(spans)-1]
+	mid := s.lo + (s.hi-s.lo)/2
+	return append(spans[:len(spans)-1], span{mid, s.hi}, span{s.lo, mid}), ends
 }
 
 // answer notes that something has become of a batch, well or not, and lets the next one of
@@ -153,6 +172,10 @@ func (d *Deliverer) troubleOf(b *batch, res *sender.Outcome) string {
 		text += "; the instance takes no writes until its readonly setting is removed and it is restarted"
 	case sender.CauseDisk:
 		text += "; make room on the database's disk"
+	case sender.CauseTooLarge:
+		text += "; a single row is more than it takes: raise line.http.max.recv.buffer.size of QuestDB, or the limit of the proxy before it"
+	case sender.CauseServer:
+		text += fmt.Sprintf("; status %d is not QuestDB's word on a row: look at what stands between the agent and QuestDB, and at QuestDB's log", res.Status)
 	}
 	return text
 }
@@ -167,12 +190,27 @@ func (d *Deliverer) quarantine(table, reason string, row []byte) error {
 		d.sched.Sleep(context.Background(), time.Millisecond)
 	}
 	defer d.quarantining.Store(false)
+	if !d.mayQuarantine() {
+		return fmt.Errorf("it refuses more than %d rows a minute, so delivery has stopped; the last reason: %s; mend that, and it goes on; or, to put such rows into quarantine all the same, raise `quarantine` in the configuration and start again", d.opt.QuarantineMost, reason)
+	}
 	if err := d.opt.Append(name, text); err != nil {
 		return fmt.Errorf("cannot put a refused row into quarantine %q: %w", name, err)
 	}
+	d.quarantinedNs = append(d.quarantinedNs, d.clock())
 	d.Stats.Quarantined.Add(1)
 	d.opt.Log.Error("QuestDB refused a row; it is in quarantine", "file", name, "reason", reason)
 	return nil
+}
+
+// mayQuarantine says whether one more row may go. Many that are refused have a cause in
+// common, which a person should mend: once there were too many within a minute, none goes
+// any more.
+func (d *Deliverer) mayQuarantine() bool {
+	if n := len(d.quarantinedNs) - d.opt.QuarantineMost; n >= 0 {
+		d.flooded = d.flooded || d.clock()-d.quarantinedNs[n] < int64(time.Minute)
+		d.quarantinedNs = d.quarantinedNs[n:]
+	}
+	return !d.flooded
 }
 
 func appendFile(name string, text []byte) error {

@@ -38,7 +38,12 @@ type LowRate struct {
 	stats        []statRow
 
 	statsDropped uint64
+	mostRows     int // of a request, learned from a 413; 0: not known
 }
+
+// leastRows bounds what a 413 teaches: one that came out of nowhere must not make a request
+// of every row for ever.
+const leastRows = 100
 
 type coverageKey struct {
 	ts            int64
@@ -79,7 +84,7 @@ func OpenLowRate(conf qdb.Conf) (*LowRate, error) {
 	options := []questdb.LineSenderOption{
 		questdb.WithHttp(), questdb.WithAddress(conf.Addr),
 		// Ours, because the client's own transport asks the environment for a proxy.
-		questdb.WithHttpTransport(conf.NewTransport(1)),
+		questdb.WithHttpTransport(honest(conf.NewTransport(1))),
 		questdb.WithAutoFlushDisabled(),
 		questdb.WithRequestTimeout(timeout),
 		// Its retries sleep through a cancelled context; the caller of Flush retries.

@@ -63,10 +63,10 @@ type badRow struct {
 	text   []byte
 }
 
-// send sends n rows of a table. A request that is refused because of what is in it
-// is taken apart: around the row that the refusal names, or else into halves, until
-// the bad rows are refused alone. After any other failure it is unknown what is stored,
-// and who is bad will be found again.
+// send sends n rows of a table. A request that is refused because of a row in it is taken
+// apart around that row until it is refused alone. One that is too large is halved, and how
+// large it was is remembered. After any other failure it is unknown what is stored, and who
+// is bad will be found again.
 func (l *LowRate) send(ctx context.Context, table string, n int, write func(i int) (ts int64)) (bad []badRow, err error) {
 	type span struct{ lo, hi int }
 	spans := []span{{0, n}} // still to be stored; the next one is the last
@@ -76,22 +76,28 @@ func (l *LowRate) send(ctx context.Context, table string, n int, write func(i in
 		if s.lo == s.hi {
 			continue
 		}
+		rows := s.hi - s.lo
+		if l.mostRows > 0 && rows > l.mostRows {
+			spans = append(spans, span{s.lo + l.mostRows, s.hi}, span{s.lo, s.lo + l.mostRows})
+			continue
+		}
 		err := l.post(ctx, table, s.lo, s.hi, write)
 		if err == nil {
 			continue
 		}
+		if rows > 1 && tooLarge(err) {
+			l.mostRows = max(rows/2, leastRows)
+			at := s.lo + rows/2
+			spans = append(spans, span{at, s.hi}, span{s.lo, at})
+			continue
+		}
 		reason, line, ok := aboutRow(err)
-		if !ok {
+		if !ok || line > rows {
 			return nil, err
 		}
-		if rows := s.hi - s.lo; rows > 1 {
-			at := s.lo + rows/2
-			if line >= 1 && line <= rows {
-				at = s.lo + line - 1
-				spans = append(spans, span{at + 1, s.hi}, span{s.lo, at}, span{at, at + 1})
-			} else {
-				spans = append(spans, span{at, s.hi}, span{s.lo, at})
-			}
+		if rows > 1 {
+			at := s.lo + line - 1
+			spans = append(spans, span{at + 1, s.hi}, span{s.lo, at}, span{at, at + 1})
 			continue
 		}
 		if err := l.fill(ctx, table, s.lo, s.hi, write); err != nil {
@@ -104,18 +110,15 @@ func (l *LowRate) send(ctx context.Context, table string, n int, write func(i in
 	return bad, nil
 }
 
-// aboutRow says whether QuestDB has refused a request because of a row in it, which
-// it may name by its place from 1; or because it is too large, which fewer rows are not,
-// and a single one is for ever.
+// aboutRow says whether QuestDB has refused a request because of a row in it, which it
+// names by its place from 1.
 func aboutRow(err error) (reason string, line int, ok bool) {
-	if tooLarge(err) {
-		return "the server takes no request of this size: " + tidy(errors.Unwrap(err).Error()), 0, true
-	}
 	var refusal *questdb.HttpError
-	if !errors.As(err, &refusal) || refusal.HttpStatus() != http.StatusBadRequest || aboutSchema(refusal.Message) {
+	if !errors.As(err, &refusal) || aboutSchema(refusal.Message) {
 		return "", 0, false
 	}
-	return tidy(refusal.Message), refusal.Line, true
+	a := answer{Code: refusal.Code, Message: refusal.Message, Line: refusal.Line}
+	return tidy(refusal.Message), refusal.Line, a.aboutRows(refusal.HttpStatus())
 }
 
 // tooLarge: the answer was 413. Where it has no JSON, the client has only a text for it.

@@ -76,7 +76,7 @@ const (
 	CauseServer            // any other answer that is not about the rows
 	CauseRow               // with Refused: a row is bad
 	CauseSchema            // with Refused: the table is missing or of another shape; schema.CheckTables knows more
-	CauseTooLarge          // with Refused: the batch is larger than the server takes
+	CauseTooLarge          // the batch is larger than the server, or who stands before it, takes; smaller ones may be taken
 )
 
 var causes = [...]string{"", "unreachable", "broken", "timeout", "stopped", "read_only", "disk", "denied", "server", "row", "schema", "too_large"}
@@ -274,6 +274,13 @@ type answer struct {
 	ErrorID string `json:"errorId"`
 }
 
+// aboutRows says whether QuestDB itself has refused rows for what is in them: in JSON, with
+// its code and the line. A 400 of anybody between, or one that was cut short, says nothing
+// about a row; whoever took it for a refusal would condemn every row there is.
+func (a *answer) aboutRows(status int) bool {
+	return status == http.StatusBadRequest && a.Code == "invalid" && a.Message != "" && a.Line >= 1
+}
+
 // judge turns an answer other than 204 into an outcome. Only what will be refused
 // again as surely as now is Refused; the rest waits, if need be for ever.
 func judge(status int, body []byte) Outcome {
@@ -287,13 +294,13 @@ func judge(status int, body []byte) Outcome {
 		o.Reason = http.StatusText(status)
 	}
 	switch {
-	case status == http.StatusBadRequest:
+	case a.aboutRows(status):
 		o.Word, o.Cause, o.Line = Refused, CauseRow, a.Line
 		if aboutSchema(a.Message) {
 			o.Cause = CauseSchema
 		}
 	case status == http.StatusRequestEntityTooLarge:
-		o.Word, o.Cause = Refused, CauseTooLarge
+		o.Cause = CauseTooLarge
 	case status == http.StatusMisdirectedRequest:
 		o.Cause = CauseReadOnly
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:

@@ -37,8 +37,12 @@ func TestOutcomes(t *testing.T) {
 			Outcome{Word: Refused, Cause: CauseSchema, Line: 3, Reason: "error in line 3: table: book_delta, column: flags; cast error from protocol type: INTEGER to column type: VARCHAR"}},
 		{400, `{"code":"invalid","message":"error in line 1: table: t; table does not exist, creating new tables is disabled","line":1}`,
 			Outcome{Word: Refused, Cause: CauseSchema, Line: 1, Reason: "error in line 1: table: t; table does not exist, creating new tables is disabled"}},
-		{400, "Bad  things\n", Outcome{Word: Refused, Cause: CauseRow, Reason: "Bad things"}},
-		{413, "", Outcome{Word: Refused, Cause: CauseTooLarge, Reason: "Request Entity Too Large"}},
+		// A 400 that is not QuestDB's own word on a row condemns none.
+		{400, "<html><h1>400 Bad  Request</h1>\n", Outcome{Word: Retry, Cause: CauseServer, Reason: "<html><h1>400 Bad Request</h1>"}},
+		{400, `{"code":"invalid","message":"failed to pa`, Outcome{Word: Retry, Cause: CauseServer, Reason: `{"code":"invalid","message":"failed to pa`}},
+		{400, `{"code":"invalid","message":"bad","line":0}`, Outcome{Word: Retry, Cause: CauseServer, Reason: "bad"}},
+		{400, `{"message":"bad","line":1}`, Outcome{Word: Retry, Cause: CauseServer, Reason: "bad"}},
+		{413, "", Outcome{Word: Retry, Cause: CauseTooLarge, Reason: "Request Entity Too Large"}},
 		{421, `{"code":"not accepting writes","message":"instance is read-only"}`, Outcome{Word: Retry, Cause: CauseReadOnly, Reason: "instance is read-only"}},
 		{401, "Unauthorized", Outcome{Word: Retry, Cause: CauseDenied, Reason: "Unauthorized"}},
 		{403, "", Outcome{Word: Retry, Cause: CauseDenied, Reason: "Forbidden"}},
@@ -170,7 +174,7 @@ func TestOneConnection(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		case n%2 == 0:
 			w.WriteHeader(http.StatusBadRequest)
-			io.WriteString(w, `{"message":"bad","line":1}`)
+			io.WriteString(w, `{"code":"invalid","message":"bad","line":1}`)
 		default:
 			w.WriteHeader(http.StatusNoContent)
 		}
@@ -210,7 +214,7 @@ func TestOneConnection(t *testing.T) {
 func TestBodyIsReleased(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
-		io.WriteString(w, `{"message":"bad","line":1}`)
+		io.WriteString(w, `{"code":"invalid","message":"bad","line":1}`)
 	}))
 	defer server.Close()
 	s := New(confOf(server), task.Real{})
