@@ -20,6 +20,7 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"net/url"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
