@@ -173,7 +173,8 @@ func TestMetadataSpelling(t *testing.T) {
 			return lists(path)
 		}, "AAPLx/USD messages"},
 	} {
-		cfg := config.Config{QuestDB: "off", TopLevels: 1, Journal: config.Default().Journal}
+		cfg := config.Default()
+		cfg.QuestDB = "off"
 		if err := cfg.AddSymbols([]string{"kraken:" + c.written}); err != nil {
 			t.Fatal(err)
 		}
