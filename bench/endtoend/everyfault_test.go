@@ -61,12 +61,9 @@ func effectOf(fault, venue string) effect {
 		return effect{causes: []string{"disconnect", "silence"}, wide: true, within: 120e9}
 	case "corrupt-checksum":
 		return of("checksum")
-	case "refuse-subscribe", "silent-subscribe":
+	case "refuse-subscribe", "silent-subscribe", "odd-refuse-subscribe", "ignore-subscribe":
 		if venue == "binance" { // there is a snapshot all the same, and nothing follows on it
 			return of("silence", "sequence") // until its stream is asked for again
-		}
-		if venue == "coinbase" && fault == "silent-subscribe" { // a command stays without an answer
-			return effect{causes: []string{"disconnect"}, wide: true, perhaps: true, within: 30e9}
 		}
 		return effect{}
 	case "drop", "reorder", "malformed", "duplicate", "reset-sequence", "crossed", "checksum-zero":
@@ -105,7 +102,8 @@ func TestEveryFault(t *testing.T) {
 	}
 	passes := []*faultPass{
 		{name: "FRA", faults: []string{"drop", "reorder", "duplicate", "malformed", "reset-sequence", "crossed",
-			"fragmented", "silent-subscribe", "corrupt-checksum", "checksum-zero", "stale-snapshot", "429", "refuse-subscribe"}},
+			"fragmented", "silent-subscribe", "corrupt-checksum", "checksum-zero", "stale-snapshot", "429", "refuse-subscribe",
+			"odd-refuse-subscribe", "ignore-subscribe"}},
 		{name: "CON", faults: []string{"stall", "malformed", "disconnect", "disconnect-one", "oversized", "notice"}, opt: simvenue.Options{StallFor: 2 * time.Second, NoticeLead: 3 * time.Second}},
 		{name: "HAL", faults: []string{"half-open"}},
 		// At a byte a second no frame is whole before the most patient has given up.
@@ -143,7 +141,7 @@ func (p *faultPass) base(fault string) string {
 }
 
 // atOnce are the faults that strike the first subscription or request there is.
-var atOnce = []string{"silent-subscribe", "refuse-subscribe", "stale-snapshot", "429"}
+var atOnce = []string{"silent-subscribe", "refuse-subscribe", "odd-refuse-subscribe", "ignore-subscribe", "stale-snapshot", "429"}
 
 // cast gives each venue its symbols, the simulator the faults that strike at once, and
 // the others to queues. Where faults end the connection they strike one symbol.

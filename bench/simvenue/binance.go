@@ -214,8 +214,10 @@ const methods = "`SUBSCRIBE`, `UNSUBSCRIBE`, `LIST_SUBSCRIPTIONS`, `SET_PROPERTY
 
 // requestError is an error answer.
 type requestError struct {
-	code int
-	msg  string
+	code   int
+	msg    string
+	nested bool // by a fault: in a field of its own
+	silent bool // by a fault: not said
 }
 
 // text obeys one JSON message of the client and answers it. The answer goes out
@@ -223,13 +225,18 @@ type requestError struct {
 func (b *binance) text(s *Session, msg []byte) {
 	id, result, err := b.obey(s, msg)
 	var out []byte
-	if err != nil {
+	switch {
+	case err != nil && err.silent:
+		return
+	case err != nil && err.nested:
+		out = fmt.Appendf(out, `{"error":{"code":%d,"msg":%s},"id":%s}`, err.code, quoted(err.msg), id)
+	case err != nil:
 		out = fmt.Appendf(out, `{"code":%d,"msg":%s`, err.code, quoted(err.msg))
 		if id != nil {
 			out = fmt.Appendf(out, `,"id":%s`, id)
 		}
 		out = append(out, '}')
-	} else {
+	default:
 		out = fmt.Appendf(out, `{"result":%s,"id":%s}`, result, id)
 	}
 	s.say(out)
@@ -239,7 +246,7 @@ func (b *binance) text(s *Session, msg []byte) {
 // one) and the result as JSON.
 func (b *binance) obey(s *Session, msg []byte) (id json.RawMessage, result string, rerr *requestError) {
 	invalid := func(format string, args ...any) *requestError {
-		return &requestError{2, "Invalid request: " + fmt.Sprintf(format, args...)}
+		return &requestError{code: 2, msg: "Invalid request: " + fmt.Sprintf(format, args...)}
 	}
 	var any0 any
 	if err := json.Unmarshal(msg, &any0); err != nil {
@@ -248,7 +255,7 @@ func (b *binance) obey(s *Session, msg []byte) (id json.RawMessage, result strin
 		if errors.As(err, &syntax) {
 			line, col = lineCol(msg, int(syntax.Offset))
 		}
-		return nil, "", &requestError{3, fmt.Sprintf("Invalid JSON: expected value at line %d column %d", line, col)}
+		return nil, "", &requestError{code: 3, msg: fmt.Sprintf("Invalid JSON: expected value at line %d column %d", line, col)}
 	}
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(msg, &fields) != nil || fields == nil {
@@ -296,7 +303,7 @@ func (b *binance) obey(s *Session, msg []byte) (id json.RawMessage, result strin
 			return id, "", invalid("too many parameters")
 		}
 		if name != "combined" {
-			return id, "", &requestError{0, "Unknown property"}
+			return id, "", &requestError{code: 0, msg: "Unknown property"}
 		}
 		if method == "GET_PROPERTY" {
 			return id, strconv.FormatBool(s.combined), nil
@@ -306,7 +313,7 @@ func (b *binance) obey(s *Session, msg []byte) (id json.RawMessage, result strin
 			value = string(params[1])
 		}
 		if value != "true" && value != "false" {
-			return id, "", &requestError{1, "Invalid value type: expected Boolean"}
+			return id, "", &requestError{code: 1, msg: "Invalid value type: expected Boolean"}
 		}
 		s.combined = value == "true"
 		return id, "null", nil
@@ -344,9 +351,13 @@ func (b *binance) change(s *Session, add bool, params []json.RawMessage, invalid
 			continue
 		}
 		delete(fresh, n)
-		switch b.v.asked(t, faultRefuse, faultSilent) {
+		switch hit := b.v.asked(t, faultRefuse, faultSilent, faultOdd, faultIgnore); hit {
 		case faultRefuse:
 			return invalid("refused by the fault refuse-subscribe")
+		case faultOdd, faultIgnore:
+			err := invalid("refused by the fault odd-refuse-subscribe")
+			err.nested, err.silent = hit == faultOdd, hit == faultIgnore
+			return err
 		case faultSilent:
 			s.silent[t] = true
 		}

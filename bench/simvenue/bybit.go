@@ -139,7 +139,15 @@ func (b *bybit) text(s *Session, msg []byte) {
 		if _, subscribed := s.subs[a]; subscribed {
 			continue
 		}
-		switch t := topics[i]; b.v.asked(t, faultRefuse, faultSilent) {
+		switch t := topics[i]; b.v.asked(t, faultRefuse, faultSilent, faultOdd, faultIgnore) {
+		case faultOdd:
+			s.say([]byte(`{"ret_code":10006,"ret_msg":"Too many visits!"}`))
+			fallthrough
+		case faultIgnore:
+			for _, a := range r.Args[:i] {
+				s.unsubscribe(a)
+			}
+			return
 		case faultRefuse:
 			for _, a := range r.Args[:i] {
 				s.unsubscribe(a)

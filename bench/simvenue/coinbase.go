@@ -149,7 +149,11 @@ func (c *coinbase) text(s *Session, msg []byte) {
 		if _, subscribed := s.subs[names[i]]; subscribed {
 			continue
 		}
-		switch c.v.asked(t, faultRefuse, faultSilent) {
+		switch c.v.asked(t, faultRefuse, faultSilent, faultOdd, faultIgnore) {
+		case faultOdd: // the list says nothing of it
+			continue
+		case faultIgnore:
+			return
 		case faultRefuse:
 			c.refuse(s, "failure to subscribe")
 			return

@@ -50,6 +50,8 @@ const (
 	faultNotice     = "notice"
 	faultRefuse     = "refuse-subscribe"
 	faultSilent     = "silent-subscribe"
+	faultOdd        = "odd-refuse-subscribe"
+	faultIgnore     = "ignore-subscribe"
 	faultStale      = "stale-snapshot"
 	fault429        = "429"
 )
@@ -80,6 +82,8 @@ var faultTable = []FaultKind{
 	{faultNotice, "the venue says that it will close the connection, and does so after 60 s", []string{"binance", "okx"}},
 	{faultRefuse, "the N-th subscription to the book is refused (binance: by message, not by URL)", nil},
 	{faultSilent, "the N-th subscription to the book is acknowledged, and nothing comes", nil},
+	{faultOdd, "the N-th subscription to the book is refused in other words than the sheet has: no id and a capital E (kraken), a list that leaves the product out (coinbase), in a field of its own (binance), a frame that nobody knows (okx, bybit)", nil},
+	{faultIgnore, "the N-th subscription to the book has no answer, and nothing comes", nil},
 	{faultStale, "the answer to the N-th depth request is an old book: its lastUpdateId lies before the first diff", []string{"binance"}},
 	{fault429, "the answer to the N-th depth request is 429 with Retry-After: 1", []string{"binance"}},
 }

@@ -142,6 +142,10 @@ func (f *follower) judge(t *testing.T, x *virtual, name string, do map[Do]int) {
 		if f.refusals != 1 || f.snapshots > 0 {
 			t.Errorf("%d refusals, %d snapshots", f.refusals, f.snapshots)
 		}
+	case faultOdd, faultIgnore:
+		if f.snapshots > 0 {
+			t.Errorf("%d snapshots", f.snapshots)
+		}
 	case faultSilent:
 		if f.refusals != 0 || f.books > 0 || f.acks == 0 {
 			t.Errorf("%d acks, %d book messages", f.acks, f.books)

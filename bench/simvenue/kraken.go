@@ -148,9 +148,15 @@ func (k *kraken) one(s *Session, r krakenRequest, name string) {
 		k.refuse(s, r, name, "Already subscribed")
 		return
 	}
-	hit := k.v.asked(t, faultRefuse, faultSilent)
-	if hit == faultRefuse {
+	hit := k.v.asked(t, faultRefuse, faultSilent, faultOdd, faultIgnore)
+	switch hit {
+	case faultRefuse:
 		k.refuse(s, r, name, "Exceeded msg rate")
+		return
+	case faultOdd:
+		s.say([]byte(`{"Error":"Exceeded msg rate"}`))
+		return
+	case faultIgnore:
 		return
 	}
 	s.say(fmt.Appendf(nil, `{"method":"subscribe","result":{%s},"success":true%s%s}`, result, k.times(), reqID(r)))

@@ -131,7 +131,13 @@ func (o *okx) text(s *Session, msg []byte) {
 		_, subscribed := s.subs[name]
 		hit := ""
 		if !subscribed {
-			hit = o.v.asked(t, faultRefuse, faultSilent)
+			hit = o.v.asked(t, faultRefuse, faultSilent, faultOdd, faultIgnore)
+		}
+		if hit == faultOdd {
+			s.say([]byte(`{"event":"busy","msg":"try again later"}`))
+		}
+		if hit == faultOdd || hit == faultIgnore {
+			continue
 		}
 		if hit == faultRefuse {
 			o.refuse(s, r, "64003", "Refused by the fault refuse-subscribe")

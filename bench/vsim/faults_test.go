@@ -17,23 +17,25 @@ var leaves = map[string]map[string]string{
 	"duplicate": {"": "", "coinbase": "sequence;sequence"},
 	"reorder": {"": "sequence", "coinbase": "sequence;sequence", "kraken": "checksum|",
 		"binance/2": "sequence|", "okx/2": "sequence|", "bybit/2": "sequence|", "bybit_linear/2": "sequence|"}, // one line may wait for the other
-	"disconnect":       {"": "disconnect;disconnect"},
-	"disconnect-one":   {"": "disconnect;disconnect", "/2": "", "coinbase": "disconnect;disconnect", "kraken": "disconnect;disconnect"},
-	"stall":            {"": ""},
-	"half-open":        stranded,
-	"slow-loris":       stranded,
-	"oversized":        {"": "disconnect;disconnect"},
-	"malformed":        {"": "sequence", "coinbase": "malformed;malformed", "kraken": "malformed;malformed"}, // who has ids can tell whose it was
-	"fragmented":       {"": ""},
-	"crossed":          {"": "", "coinbase": "sequence", "kraken": "checksum", "okx": "checksum"}, // the others store what was said
-	"corrupt-checksum": {"": "checksum"},
-	"checksum-zero":    {"kraken": "checksum;checksum", "okx": ""},                      // OKX's sheet says that 0 is none
-	"reset-sequence":   {"okx": "", "coinbase": "sequence;sequence", "": "venue_reset"}, // OKX's links go on
-	"notice":           {"": ""},
-	"refuse-subscribe": {"": "", "binance/1": "sequence"}, // fetched, and then its stream is on
-	"silent-subscribe": {"": "", "binance/1": "silence"},
-	"stale-snapshot":   {"": ""},
-	"429":              {"": ""},
+	"disconnect":           {"": "disconnect;disconnect"},
+	"disconnect-one":       {"": "disconnect;disconnect", "/2": "", "coinbase": "disconnect;disconnect", "kraken": "disconnect;disconnect"},
+	"stall":                {"": ""},
+	"half-open":            stranded,
+	"slow-loris":           stranded,
+	"oversized":            {"": "disconnect;disconnect"},
+	"malformed":            {"": "sequence", "coinbase": "malformed;malformed", "kraken": "malformed;malformed"}, // who has ids can tell whose it was
+	"fragmented":           {"": ""},
+	"crossed":              {"": "", "coinbase": "sequence", "kraken": "checksum", "okx": "checksum"}, // the others store what was said
+	"corrupt-checksum":     {"": "checksum"},
+	"checksum-zero":        {"kraken": "checksum;checksum", "okx": ""},                      // OKX's sheet says that 0 is none
+	"reset-sequence":       {"okx": "", "coinbase": "sequence;sequence", "": "venue_reset"}, // OKX's links go on
+	"notice":               {"": ""},
+	"refuse-subscribe":     {"": "", "binance/1": "sequence"}, // fetched, and then its stream is on
+	"silent-subscribe":     {"": "", "binance/1": "silence"},
+	"odd-refuse-subscribe": {"": "", "binance/1": "sequence"}, // as refuse-subscribe
+	"ignore-subscribe":     {"": "", "binance/1": "sequence"},
+	"stale-snapshot":       {"": ""},
+	"429":                  {"": ""},
 }
 
 // stranded connections look alive until nothing has come for long.

@@ -9,7 +9,7 @@ import (
 )
 
 // The venues and the faults that they make themselves, in the order of Stats.Struck.
-const numVenues, numFaults = 6, 20
+const numVenues, numFaults = 6, 22
 
 var (
 	venueNames = []string{"binance", "coinbase", "kraken", "okx", "bybit", "bybit_linear"}
@@ -34,7 +34,7 @@ func (r *run) fault(name string, within time.Duration) simvenue.Fault {
 		n = 1 + r.m.rng.IntN(int(within/time.Second)*2)
 	}
 	switch name {
-	case "refuse-subscribe", "silent-subscribe", "stale-snapshot", "429":
+	case "refuse-subscribe", "silent-subscribe", "odd-refuse-subscribe", "ignore-subscribe", "stale-snapshot", "429":
 		if n = 1; within > 0 {
 			n += r.m.rng.IntN(2)
 		}
