@@ -270,7 +270,11 @@ func (n network) Get(ctx context.Context, url string) (wire.Answer, error) {
 		a.Status, a.RetryAfter, a.Body = 429, v.m.between(time.Second, 5*time.Second).Truncate(time.Second), []byte(`{"code":-1003}`)
 		return a, nil
 	}
-	answer := v.core.Get(v.m.nowNs, target)
+	answer := simvenue.Answer{Status: 503}
+	if !v.unlisted || strings.HasSuffix(target.Path, "/depth") {
+		answer = v.core.Get(v.m.nowNs, target)
+	}
+	v.m.say(v.name, "answers %d to %s?%s", answer.Status, target.Path, target.RawQuery)
 	a.Status, a.Body = answer.Status, answer.Body
 	for _, h := range answer.Header {
 		switch h[0] {

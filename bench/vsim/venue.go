@@ -18,17 +18,18 @@ import (
 // brings the faults that a venue makes itself, once each; the way's strike at rates of
 // so many of a thousand.
 type venue struct {
-	m       *machine
-	name    string
-	core    *simvenue.Venue
-	world   *world.World
-	next    *simvenue.Event
-	history *history
-	conns   []*conn
-	faults  wayFaults
-	armed   []simvenue.Fault
-	online  bool // it accepts connections
-	serial  int
+	m        *machine
+	name     string
+	core     *simvenue.Venue
+	world    *world.World
+	next     *simvenue.Event
+	history  *history
+	conns    []*conn
+	faults   wayFaults
+	armed    []simvenue.Fault
+	online   bool // it accepts connections
+	unlisted bool // its list of symbols cannot be had
+	serial   int
 
 	banned  int64 // until then every request is refused
 	cached  map[string][]byte

@@ -52,7 +52,11 @@ func (m *Machine) send(number uint8, c venues.Command, book int, initial bool) {
 	if of < 0 {
 		of = c.Inst
 	}
-	m.act(Action{Kind: ActionSend, Line: number, Inst: of, Rank: m.rankOf(number, of, c.Streams), Text: c.Text})
+	rank := m.rankOf(number, of, c.Streams)
+	if initial && m.lines[1-number].up {
+		rank = max(rank, RankSecond) // the other line has it
+	}
+	m.act(Action{Kind: ActionSend, Line: number, Inst: of, Rank: rank, Text: c.Text})
 	l := &m.lines[number]
 	l.pending = append(l.pending, pending{
 		ID: c.ID, Inst: c.Inst, Owed: c.Acks, Book: book, Text: hashOf([]byte(c.Text)), AskedTs: m.now, Initial: initial,
@@ -74,13 +78,16 @@ func (m *Machine) sent(number uint8, text []byte) {
 	}
 }
 
-// unsent returns since when a command that renews the subscription of a book has waited
-// to be sent, 0 if there is none: the venue's limits hold it back.
+// unsent returns since when a command that begins or renews the subscription of a book has
+// waited to be sent, 0 if there is none: the venue's limits hold it back.
 func (m *Machine) unsent(inst *instrument) (since int64) {
 	book := int(inst.dir - m.cfg.Base)
 	for i := range m.lines {
 		for k := range m.lines[i].pending {
-			if p := &m.lines[i].pending[k]; p.Book == book && p.SentTs == 0 {
+			p := &m.lines[i].pending[k]
+			from, to := p.insts(len(m.insts))
+			begins := p.Initial && p.Streams.Has(event.StreamBook) && from <= book && book < to && m.cfg.Version >= splitsSince
+			if p.SentTs == 0 && (p.Book == book || begins) {
 				since = max(since, p.AskedTs)
 			}
 		}

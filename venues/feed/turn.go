@@ -18,9 +18,10 @@ import (
 // venue answers nobody is not to blame, and begins at once when the others do.
 
 const (
-	RankLive  int64 = iota // it was recorded in this run
-	RankNew                // it has not been asked for in vain
-	rankAudit              // and its tries
+	RankLive   int64 = iota // it was recorded in this run
+	RankNew                 // it has not been asked for in vain
+	RankSecond              // a second connection of a feed that is up, and what it subscribes
+	rankAudit               // and its tries
 )
 
 // rankFailedMin parts the ranks of what fails from all others.

@@ -204,3 +204,36 @@ func TestPartlyAnswered(t *testing.T) {
 		t.Errorf("refused: %+v, pending %+v", l, k.m.lines[0].pending)
 	}
 }
+
+// What the venue's limits hold back is not asked for in vain: a connection's subscription
+// that has not gone out yet is not made again, and its symbols keep their rank. On a second
+// line it comes after those of feeds that are down.
+func TestSubscriptionThatHasNotGoneOut(t *testing.T) {
+	for _, name := range marketNames {
+		k := newMarket(t, name, 7)
+		k.sends = false
+		k.run()
+		k.open()
+		sent := len(k.sent)
+		k.ticks(60)
+		for _, text := range k.sent[sent:] {
+			if strings.Contains(text, "subscribe") {
+				t.Fatalf("%s: sent %s as well", name, text)
+			}
+		}
+		for i := range k.m.insts {
+			if rank := k.m.insts[i].rank(); rank != RankNew {
+				t.Errorf("%s: rank %d", name, rank)
+			}
+		}
+		k.noted("its subscription waits for the venue's limit of commands")
+	}
+	k := liveMarket(t, "okx")
+	k.line = 1
+	k.step(event.InputConnect, 2, nil)
+	for _, a := range k.m.Actions() {
+		if a.Kind == ActionSend && a.Rank != RankSecond {
+			t.Errorf("%+v", a)
+		}
+	}
+}

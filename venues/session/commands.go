@@ -107,17 +107,22 @@ func (s *Session) insert(c command) {
 	s.sends = slices.Insert(s.sends, at, c)
 }
 
-// admit says whether a command may go out now.
-func (s *Session) admit(c command, nowNs int64) bool {
+// admit says whether a command may go out now, or how long to wait before the next look.
+func (s *Session) admit(c command, nowNs int64) (ok bool, waitNs int64) {
 	l := &s.limits[c.line]
 	fails := 0
 	if feed.Failed(c.rank) {
 		fails = 1
 	}
 	if !c.ping && nowNs < l.notBefore[fails] {
-		return false
+		return false, l.notBefore[fails] - nowNs
 	}
 	if s.opt.Budgets.Commands != nil {
+		// Connections that wait to be dialled will have commands as well, and are not yet in
+		// their line: see reserve.
+		if fails == 1 && l.sent && s.opt.Budgets.Connects.Before(nowNs, c.rank) {
+			return false, reservePollNs
+		}
 		claim := &s.claims[c.line]
 		claim.Weight, claim.Rank, claim.SparePercent, claim.Follow = 1, c.rank, max(firstSparePercent, fails*failedSparePercent), -1
 		for _, next := range s.sends {
@@ -128,14 +133,14 @@ func (s *Session) admit(c command, nowNs int64) bool {
 		if !l.sent {
 			claim.Rank, claim.SparePercent = feed.RankLive-1, 0
 		}
-		if ok, _ := l.second.Take(nowNs, claim); !ok {
-			return false
+		if ok, waitNs = l.second.Take(nowNs, claim); !ok {
+			return false, waitNs
 		}
-	} else if ok, _ := l.second.TryTake(nowNs, 1); !ok {
-		return false
+	} else if ok, waitNs = l.second.TryTake(nowNs, 1); !ok {
+		return false, waitNs
 	}
 	if l.hour != nil && !c.ping {
-		if ok, waitNs := l.hour.TryTakeSpare(nowNs, 1, fails*failedSparePercent); !ok {
+		if ok, waitNs = l.hour.TryTakeSpare(nowNs, 1, fails*failedSparePercent); !ok {
 			s.counters.CommandsHeld.Add(1)
 			l.notBefore[1] = nowNs + waitNs
 			why := "half of the venue's limit of subscriptions an hour is used up: what it refuses is asked for later"
@@ -144,11 +149,11 @@ func (s *Session) admit(c command, nowNs int64) bool {
 				why = "the venue's limit of subscriptions an hour is used up: resubscriptions wait, and their books are gaps"
 			}
 			s.log.Warn(why, "line", c.line, "retry_in", time.Duration(waitNs).Round(time.Second))
-			return false
+			return false, waitNs
 		}
 	}
 	l.sent = true
-	return true
+	return true, 0
 }
 
 // send sends what is due and may go: the commands of a line in the order of the queue, but
@@ -156,6 +161,7 @@ func (s *Session) admit(c command, nowNs int64) bool {
 func (s *Session) send() error {
 	defer s.tellQueue()
 	var waits [2]bool
+	s.sendNs = s.clock.NowNs() + reservePollNs
 	for i := 0; i < len(s.sends) && s.conn != nil; {
 		c := s.sends[i]
 		d := s.lines.side
@@ -164,7 +170,14 @@ func (s *Session) send() error {
 		case !direct && d == nil: // it has ended
 			s.sends = slices.Delete(s.sends, i, i+1)
 			continue
-		case waits[c.line] && !c.ping, !direct && d.texts.Len() >= sideTexts, !s.admit(c, s.clock.NowNs()):
+		case waits[c.line] && !c.ping, !direct && d.texts.Len() >= sideTexts:
+			waits[c.line] = true
+			i++
+			continue
+		}
+		now := s.clock.NowNs()
+		if ok, waitNs := s.admit(c, now); !ok {
+			s.sendNs = min(s.sendNs, now+max(waitNs, sendPollNs))
 			waits[c.line] = true
 			i++
 			continue
@@ -195,10 +208,12 @@ func (s *Session) dialRank(beside bool) int64 {
 	switch {
 	case s.failedNs[of] != 0:
 		return feed.RankFailed(s.failedNs[of])
-	case beside || !s.healthy:
-		return feed.RankNew
+	case beside:
+		return feed.RankSecond
+	case s.healthy:
+		return feed.RankLive
 	}
-	return feed.RankLive
+	return feed.RankNew
 }
 
 // mayDial says whether a connection may be dialled now, inside the venue's budgets, or how
@@ -245,12 +260,18 @@ func (s *Session) unreserve(line uint8) {
 	s.tellQueue()
 }
 
-// tellQueue tells the other sessions how many commands wait here.
+// tellQueue tells the other sessions how many commands wait here. What fails is not
+// counted: it lets everybody go first, so nobody has to wait for it with a connection.
 func (s *Session) tellQueue() {
 	if s.opt.Budgets.Commands == nil {
 		return
 	}
-	n := len(s.sends) + s.reserved[0] + s.reserved[1]
+	n := s.reserved[0] + s.reserved[1]
+	for i := range s.sends {
+		if !feed.Failed(s.sends[i].rank) {
+			n++
+		}
+	}
 	for i := range s.claims {
 		if !slices.ContainsFunc(s.sends, func(c command) bool { return c.line == uint8(i) }) {
 			s.opt.Budgets.Commands.Withdraw(&s.claims[i])

@@ -55,6 +55,7 @@ const (
 	journalPoll     = 200 * time.Microsecond
 
 	reservePollNs = int64(250 * time.Millisecond)
+	sendPollNs    = int64(5 * time.Millisecond) // no sooner is a limit looked at again
 
 	backoffMin = 250 * time.Millisecond
 	backoffMax = 30 * time.Second
@@ -92,6 +93,7 @@ type Session struct {
 	nextTick  int64
 	connects  int64
 	sends     []command
+	sendNs    int64         // when to look again whether those that wait may go
 	limits    [2]limits     // of the lines
 	claims    [2]wire.Claim // of their next commands, where all connections share a limit
 	dials     [2]wire.Claim // of their connections
@@ -448,7 +450,7 @@ func (s *Session) serve(ctx context.Context, conn Conn) error {
 // venue's budget.
 func (s *Session) deadline() int64 {
 	if len(s.sends) > 0 {
-		return min(s.nextTick, s.clock.NowNs()+int64(250*time.Millisecond))
+		return min(s.nextTick, s.sendNs)
 	}
 	return s.nextTick
 }

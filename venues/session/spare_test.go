@@ -56,7 +56,7 @@ func TestSpareFetches(t *testing.T) {
 	defer s.fetches.Wait()
 	defer cancel()
 	s.fetchCtx = ctx
-	const audit = feed.RankNew + 1 // as the machine has it
+	const audit = feed.RankSecond + 1 // as the machine has it
 	answers := func(n int) []uint32 {
 		t.Helper()
 		var got []uint32

@@ -262,7 +262,7 @@ func TestTurnOfRequests(t *testing.T) {
 	s := &Session{opt: Options{Venue: v, Budgets: budgets, Rest: rest}, clock: clock, sched: clock, log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	// The audits are between the new ones and those that fail; of them, too, who has failed
 	// more often comes later.
-	order := []feed.Action{{Rank: feed.RankLive}, {Rank: feed.RankNew}, {Rank: feed.RankNew + 1, Spare: true}, {Rank: feed.RankNew + 4, Spare: true}}
+	order := []feed.Action{{Rank: feed.RankLive}, {Rank: feed.RankNew}, {Rank: feed.RankSecond + 1, Spare: true}, {Rank: feed.RankSecond + 4, Spare: true}}
 	for _, rank := range ranks[2:] {
 		order = append(order, feed.Action{Rank: rank, Spare: true})
 	}

@@ -65,6 +65,14 @@ func (b *Budget) First(nowNs int64, c *Claim) bool {
 	return b.line[0] == c
 }
 
+// Before says whether somebody waits who goes before a rank.
+func (b *Budget) Before(nowNs, rank int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.advanceLocked(nowNs)
+	return slices.ContainsFunc(b.line, func(c *Claim) bool { return c.placed < rank && now-c.seenNs < claimPatienceNs })
+}
+
 // Withdraw gives up a claim's place. One that has none is left alone.
 func (b *Budget) Withdraw(c *Claim) {
 	b.mu.Lock()
