@@ -294,14 +294,15 @@ func (l *lowRate) Flush(ctx context.Context) error {
 func (l *lowRate) Close() error { return nil }
 
 var (
-	ofTable  = regexp.MustCompile(`^SELECT ts FROM (\w+) WHERE venue = '(\w+)' AND symbol = '([^']+)' LIMIT -1$`)
-	ofTrades = regexp.MustCompile(`^SELECT trade_id, ts_event FROM trades WHERE venue = '(\w+)' AND symbol = '([^']+)' LIMIT -(\d+)$`)
-	ofTrade  = regexp.MustCompile(`,trade_id="(\d+)".*,ts_event=(\d+)n`)
-	ofStream = regexp.MustCompile(`^SELECT stream, max\(ts_end\) ts_end FROM coverage WHERE venue = '(\w+)' AND symbol = '([^']+)' GROUP BY stream$`)
-	ofAll    = regexp.MustCompile(`^SELECT venue, symbol, max\(ts\) ts FROM (\w+) WHERE ts > '([^']+)' GROUP BY venue, symbol$`)
-	ofAhead  = regexp.MustCompile(`^SELECT venue, symbol, stream, state, .* FROM coverage WHERE ts_end > (\d+)::timestamp_ns ORDER BY ts$`)
-	ofKnown  = regexp.MustCompile(`^SELECT DISTINCT symbol FROM instruments WHERE venue = '(\w+)'$`)
-	ofRecent = regexp.MustCompile(`^SELECT venue, symbol, last\(agent\) agent, max\(ts_end\) ts_end FROM coverage WHERE ts_end > (\d+)::timestamp_ns GROUP BY venue, symbol$`)
+	ofTable    = regexp.MustCompile(`^SELECT ts FROM (\w+) WHERE venue = '(\w+)' AND symbol = '([^']+)' LIMIT -1$`)
+	ofTrades   = regexp.MustCompile(`^SELECT trade_id, ts_event FROM trades WHERE venue = '(\w+)' AND symbol = '([^']+)' LIMIT -(\d+)$`)
+	ofTrade    = regexp.MustCompile(`,trade_id="(\d+)".*,ts_event=(\d+)n`)
+	ofStream   = regexp.MustCompile(`^SELECT stream, max\(ts_end\) ts_end FROM coverage WHERE venue = '(\w+)' AND symbol = '([^']+)' GROUP BY stream$`)
+	ofAll      = regexp.MustCompile(`^SELECT venue, symbol, max\(ts\) ts FROM (\w+) WHERE ts > '([^']+)' GROUP BY venue, symbol$`)
+	ofInstants = regexp.MustCompile(`^SELECT venue, symbol, ts FROM (\w+) WHERE ts IN \((.*)\)$`)
+	ofAhead    = regexp.MustCompile(`^SELECT venue, symbol, stream, state, .* FROM coverage WHERE ts_end > (\d+)::timestamp_ns ORDER BY ts$`)
+	ofKnown    = regexp.MustCompile(`^SELECT DISTINCT symbol FROM instruments WHERE venue = '(\w+)'$`)
+	ofRecent   = regexp.MustCompile(`^SELECT venue, symbol, last\(agent\) agent, max\(ts_end\) ts_end FROM coverage WHERE ts_end > (\d+)::timestamp_ns GROUP BY venue, symbol$`)
 )
 
 func byTime(a, b coverageKey) int {
@@ -366,6 +367,23 @@ func (q *questdb) query(sql string) string {
 		}
 		for _, s := range slices.SortedFunc(maps.Keys(last), byMarket) {
 			data = append(data, []any{s.venue, s.symbol, iso(last[s])})
+		}
+	} else if g := ofInstants.FindStringSubmatch(sql); g != nil {
+		names = []string{"venue", "symbol", "ts"}
+		at := map[int64]bool{}
+		for _, text := range strings.Split(g[2], ",") {
+			ts, _ := qdb.ParseTime(strings.Trim(text, "'"))
+			at[ts] = true
+		}
+		var keys []rowKey
+		for k := range q.rows {
+			if k.table == g[1] && at[k.ts] {
+				keys = append(keys, k)
+			}
+		}
+		slices.SortFunc(keys, func(a, b rowKey) int { return cmp.Or(cmp.Compare(a.ts, b.ts), byMarket(a.market, b.market)) })
+		for _, k := range keys {
+			data = append(data, []any{k.market.venue, k.market.symbol, iso(k.ts)})
 		}
 	} else if g := ofAhead.FindStringSubmatch(sql); g != nil {
 		names = []string{"venue", "symbol", "stream", "state", "proof", "cause", "ts", "ts_end", "seq_first", "seq_last", "messages"}

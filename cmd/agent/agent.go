@@ -332,6 +332,7 @@ func (a *Agent) plan(ctx context.Context) error {
 	a.deliverer = deliver.New(deliver.Options{
 		DB: a.conf, Agent: a.name, Log: a.log, NowNs: a.clock.NowNs,
 		Quarantine: quarantineDir(a.cfg.Journal.Dir), QuarantineMost: a.cfg.Quarantine,
+		Acked: readStored(a.machine.FS, a.cfg.Journal.Dir), Mendable: time.Duration(a.cfg.Journal.Keep), Heal: "`deeptape replay --journal " + a.cfg.Journal.Dir + "`",
 		Derive:      a.derive,
 		Counters:    a.counters,
 		Prepare:     a.prepareDB,

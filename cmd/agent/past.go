@@ -176,6 +176,37 @@ func (a *Agent) saveAcked() error {
 	if err = replaceFile(a.machine.FS, ackedName(a.cfg.Journal.Dir), text); err != nil {
 		return fmt.Errorf("cannot note the acknowledged position: %w", err)
 	}
+	return a.saveStored()
+}
+
+func storedName(dir string) string { return filepath.Join(dir, "stored.json") }
+
+// readStored returns the last rows that QuestDB had acknowledged when that was last noted:
+// none where the file is missing or torn. It is a hint, too.
+func readStored(fsys journal.FS, dir string) (rows []deliver.AckedRow) {
+	text, err := readFile(fsys, storedName(dir))
+	if err != nil || json.Unmarshal(text, &rows) != nil {
+		return nil
+	}
+	return rows
+}
+
+// saveStored notes them, where there are any.
+func (a *Agent) saveStored() error {
+	if a.deliverer == nil {
+		return nil
+	}
+	rows := a.deliverer.Acked()
+	if len(rows) == 0 {
+		return nil
+	}
+	text, err := json.Marshal(rows)
+	if err != nil {
+		return err
+	}
+	if err = replaceFile(a.machine.FS, storedName(a.cfg.Journal.Dir), text); err != nil {
+		return fmt.Errorf("cannot note the rows that QuestDB has acknowledged: %w", err)
+	}
 	return nil
 }
 

@@ -147,6 +147,9 @@ func (a *Agent) limitJournal() error {
 		total += s.Bytes
 	}
 	maxBytes, keepNs := int64(a.cfg.Journal.Max), int64(a.cfg.Journal.Keep)
+	if a.deliverer != nil && a.deliverer.Lacks() {
+		keepNs = 0 // QuestDB has lost what only the journal can bring back: it goes for want of room only
+	}
 	now := a.clock.NowNs()
 	old := len(segments) > 1 && keepNs > 0 && segments[1].Ts > 0 && now-segments[1].Ts > keepNs
 	remove, wait := uint64(0), int64(0)

@@ -32,9 +32,12 @@ type batch struct {
 	turn    uint64 // of the table's batches, from 1
 	body    []byte
 	rows    int
-	firstNs int64            // when its first row was encoded
-	lastNs  int64            // and its last
-	endNs   [numGroups]int64 // the latest ts that it has
+	firstNs int64 // when its first row was encoded
+	lastNs  int64 // and its last
+	// The row that was added last.
+	lastInst *line.Inst
+	lastTs   int64
+	endNs    [numGroups]int64 // the latest ts that it has
 
 	// Per lane: the lowest input position in it (0: none), rows, of them refused
 	// for good, and when its first row was known to be journalled.

@@ -59,7 +59,12 @@ type Options struct {
 	// nil. It is called until it does, and again after every lost connection: the
 	// server that comes back may be another, without our tables or with others. It
 	// must bear to be called from several goroutines.
-	Prepare    func(context.Context) error
+	Prepare func(context.Context) error
+	// Acked are rows that QuestDB has acknowledged to earlier runs, Mendable is how old one
+	// may be that is looked for (0: any), and Heal is the command that brings them back.
+	Acked      []AckedRow
+	Mendable   time.Duration
+	Heal       string
 	Quarantine string // directory for refused rows
 	// QuarantineMost is how many rows may go there within a minute; more stop delivery.
 	// Default 10.
@@ -109,7 +114,9 @@ type Deliverer struct {
 	flooded       bool
 	mostBytes     atomic.Int64 // of a request, learned from a 413; 0: not known
 
+	lacking              lacking
 	watchEvery, retryMin time.Duration // fields for tests
+	lackingEvery         int64         // ns
 
 	stopping atomic.Bool
 	Health   Health
@@ -164,7 +171,10 @@ func New(opt Options, bell *ring.Doorbell, lanes []*lane.Lane) *Deliverer {
 	if opt.OpenLowRate == nil {
 		opt.OpenLowRate = func() (LowRate, error) { return sender.OpenLowRate(opt.DB) }
 	}
-	d := &Deliverer{opt: opt, bell: bell, clock: opt.NowNs, sched: opt.Sched, unacked: map[*batch]struct{}{}, watchBell: opt.Sched.NewDoorbell(), watchEvery: watchEvery, retryMin: retryMin}
+	d := &Deliverer{opt: opt, bell: bell, clock: opt.NowNs, sched: opt.Sched, unacked: map[*batch]struct{}{}, watchBell: opt.Sched.NewDoorbell(), watchEvery: watchEvery, retryMin: retryMin, lackingEvery: lackingEveryNs}
+	for _, row := range opt.Acked {
+		d.lacking.note(row)
+	}
 	d.finished.RingAt(bell)
 	d.lost.Store(1)
 	for i, l := range lanes {
@@ -367,6 +377,14 @@ func (d *Deliverer) finish(b *batch) {
 		l.JournalledAcked.Publish()
 	}
 	d.Stats.InFlightRows.Add(-int64(b.rows))
+	for _, n := range b.refusedOf {
+		if n > 0 {
+			return // it may be the last row
+		}
+	}
+	if b.lastInst != nil {
+		d.lacking.note(AckedRow{bulkNames[b.table], b.lastInst.Venue, b.lastInst.Symbol, b.lastTs})
+	}
 }
 
 func (d *Deliverer) takeBatch(t bulkTable) *batch {

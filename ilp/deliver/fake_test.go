@@ -118,6 +118,10 @@ func (f *fakeDB) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/exec" {
 		f.mu.Lock()
 		defer f.mu.Unlock()
+		if sql := r.URL.Query().Get("query"); strings.Contains(sql, " WHERE ts IN (") {
+			f.instants(w, sql)
+			return
+		}
 		fmt.Fprintf(w, `{"columns":[{"name":"name","type":"STRING"},{"name":"suspended","type":"BOOLEAN"},{"name":"writerTxn","type":"LONG"},{"name":"sequencerTxn","type":"LONG"},{"name":"errorMessage","type":"STRING"}],"dataset":[%s],"count":%d}`,
 			f.wal, strings.Count(f.wal, "["))
 		return

@@ -17,6 +17,7 @@ const (
 	fromPoster2
 	fromLowRate
 	fromWAL
+	fromLacking
 	numOrigins
 )
 

@@ -1,9 +1,13 @@
 package deliver
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"deeptape/hotpath/event"
@@ -38,9 +42,11 @@ type lowRate struct {
 	nextNs  int64
 	statsNs int64
 	pending map[coverageKey]*pendingCoverage
-	order   []coverageKey // of pending, oldest first: the same order in every run
-	parcel  *parcel       // being filled
-	low     []uint64      // per lane: the first input with a record in pending or parcel, 0 for none
+	order   []coverageKey                 // of pending, oldest first: the same order in every run
+	parcel  *parcel                       // being filled
+	known   map[coverageKey]instrumentRow // the last word on each instrument; stream is the zero value
+	again   atomic.Bool                   // they are to be sent again
+	low     []uint64                      // per lane: the first input with a record in pending or parcel, 0 for none
 }
 
 type coverageKey struct {
@@ -112,6 +118,7 @@ type instrumentRow struct {
 	ts      int64
 	inst    event.Instrument
 	refused bool
+	again   bool // it was stored before, and is not there any more: no record stands for it
 }
 
 // Stat is a row of capture_stats.
@@ -131,7 +138,7 @@ const (
 )
 
 func newLowRate(d *Deliverer) *lowRate {
-	l := &lowRate{d: d, bell: d.sched.NewDoorbell(), pending: map[coverageKey]*pendingCoverage{}, low: make([]uint64, len(d.lanes))}
+	l := &lowRate{d: d, bell: d.sched.NewDoorbell(), pending: map[coverageKey]*pendingCoverage{}, known: map[coverageKey]instrumentRow{}, low: make([]uint64, len(d.lanes))}
 	l.work.RingAt(l.bell)
 	l.done.RingAt(d.bell)
 	l.parcel = l.newParcel()
@@ -178,6 +185,7 @@ func (l *lowRate) instrument(ls *laneState, rec []byte) error {
 	var h event.Head
 	h.Get(rec)
 	l.parcel.instruments = append(l.parcel.instruments, instrumentRow{lane: ls.index, ts: h.Ts, inst: inst})
+	l.known[coverageKey{venue: inst.Venue, symbol: inst.Symbol}] = instrumentRow{lane: ls.index, ts: h.Ts, inst: inst, again: true}
 	l.parcel.lanes[ls.index].instruments++
 	lower(&l.parcel.lanes[ls.index].low, h.Pos)
 	lower(&l.low[ls.index], h.Pos)
@@ -214,6 +222,11 @@ func (l *lowRate) step(now int64) (worked bool) {
 			rows.Ack(ledger.Instruments, n.instruments-n.refusedInstruments, n.refusedInstruments)
 			rows.Publish()
 		}
+		for i := range p.instruments {
+			if row := &p.instruments[i]; !row.refused {
+				l.d.lacking.note(AckedRow{"instruments", row.inst.Venue, row.inst.Symbol, row.ts})
+			}
+		}
 		l.sent, worked = nil, true
 	}
 	if l.sent != nil || now < l.nextNs && !l.d.stopping.Load() {
@@ -223,6 +236,13 @@ func (l *lowRate) step(now int64) (worked bool) {
 	if l.d.opt.Counters != nil && now >= l.statsNs {
 		l.statsNs = now + statsEveryNs
 		l.parcel.stats = l.d.opt.Counters()
+	}
+	if l.again.Swap(false) {
+		for _, key := range slices.SortedFunc(maps.Keys(l.known), func(a, b coverageKey) int {
+			return cmp.Or(cmp.Compare(a.venue, b.venue), cmp.Compare(a.symbol, b.symbol))
+		}) {
+			l.parcel.instruments = append(l.parcel.instruments, l.known[key])
+		}
 	}
 	l.fill()
 	if l.parcel.empty() {
@@ -338,7 +358,7 @@ func (p *parcel) refuse(r *sender.RefusedRow) {
 		}
 	case "instruments":
 		for i := range p.instruments { // of the same key, all are one row
-			if row := &p.instruments[i]; !row.refused && row.ts == r.Ts && row.inst.Venue == r.Venue && row.inst.Symbol == r.Symbol {
+			if row := &p.instruments[i]; !row.refused && !row.again && row.ts == r.Ts && row.inst.Venue == r.Venue && row.inst.Symbol == r.Symbol {
 				row.refused = true
 				p.lanes[row.lane].refusedInstruments++
 			}
@@ -352,6 +372,9 @@ func (l *lowRate) put(client LowRate, p *parcel) error {
 	for ; p.put < len(p.instruments); p.put++ {
 		i := &p.instruments[p.put]
 		if err := client.Instrument(i.ts, i.inst); err != nil {
+			if i.again {
+				continue // it was refused the first time
+			}
 			text, _ := json.Marshal(i.inst) // strings and small integers always marshal
 			if err := l.d.quarantine("instruments", err.Error(), append(text, '\n')); err != nil {
 				return err

@@ -69,6 +69,9 @@ func (d *Deliverer) encode(ls *laneState, dir *directory, rec []byte, now int64)
 	case bulkDepth:
 		b.body, rows = line.AppendDepth(b.body, inst, rec)
 	}
+	if rows > 0 {
+		b.lastInst, b.lastTs = inst, h.Ts+int64(rows)-1
+	}
 	b.add(ls.index, h.Pos, rows, now)
 	b.endNs[ls.group()] = max(b.endNs[ls.group()], h.Ts+int64(rows)-1)
 	ls.l.Rows.Deliver().Take(t.ledger(), rows, ls.source != nil)

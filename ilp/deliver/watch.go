@@ -22,7 +22,8 @@ func (d *Deliverer) watch(ctx context.Context) {
 	db := qdb.Open(d.opt.DB)
 	defer db.Close()
 	for {
-		if text, lag, err := d.walState(ctx, db); err == nil {
+		text, lag, wal, err := d.walState(ctx, db)
+		if err == nil {
 			d.Stats.LagTxns.Store(lag)
 			if d.Health.set(fromWAL, text, d.clock()) {
 				if text != "" {
@@ -31,9 +32,11 @@ func (d *Deliverer) watch(ctx context.Context) {
 					d.opt.Log.Info("QuestDB shows all of our tables again")
 				}
 			}
-		} else if ctx.Err() == nil && !errors.Is(err, qdb.ErrUnreachable) {
+			err = d.lookForAcked(ctx, db, wal)
+		}
+		if err != nil && ctx.Err() == nil && !errors.Is(err, qdb.ErrUnreachable) {
 			// That nobody answers is the posters' to tell.
-			d.Health.set(fromWAL, "cannot tell whether tables are suspended: "+err.Error(), d.clock())
+			d.Health.set(fromWAL, "cannot tell whether QuestDB shows what it took: "+err.Error(), d.clock())
 		}
 		if !d.sched.Sleep(ctx, d.watchEvery) {
 			return
@@ -43,15 +46,16 @@ func (d *Deliverer) watch(ctx context.Context) {
 
 // walState names the suspended ones of our tables, with what heals them, and
 // counts the transactions that are not yet visible.
-func (d *Deliverer) walState(ctx context.Context, db *qdb.DB) (trouble string, lagTxns int64, err error) {
+func (d *Deliverer) walState(ctx context.Context, db *qdb.DB) (trouble string, lagTxns int64, wal map[string]walTable, err error) {
 	ctx, cancel := d.sched.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	r, err := db.Query(ctx, "SELECT name, suspended, writerTxn, sequencerTxn, errorMessage FROM wal_tables()",
 		"name", "suspended", "writerTxn", "sequencerTxn", "errorMessage")
 	if err != nil {
-		return "", 0, err
+		return "", 0, nil, err
 	}
 	var texts []string
+	wal = map[string]walTable{}
 	for _, t := range schema.Tables() {
 		for i := range r.Len() {
 			if r.Text(i, "name") != t.Name {
@@ -60,6 +64,7 @@ func (d *Deliverer) walState(ctx context.Context, db *qdb.DB) (trouble string, l
 			writer, _ := r.Int(i, "writerTxn")
 			sequencer, _ := r.Int(i, "sequencerTxn")
 			lagTxns += max(0, sequencer-writer)
+			wal[t.Name] = walTable{r.Bool(i, "suspended"), writer, sequencer}
 			if r.Bool(i, "suspended") {
 				reason := r.Text(i, "errorMessage")
 				if reason != "" {
@@ -69,5 +74,5 @@ func (d *Deliverer) walState(ctx context.Context, db *qdb.DB) (trouble string, l
 			}
 		}
 	}
-	return strings.Join(texts, "; "), lagTxns, nil
+	return strings.Join(texts, "; "), lagTxns, wal, nil
 }

@@ -1,0 +1,104 @@
+package deliver
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"deeptape/cmd/localdb/dbtest"
+	"deeptape/ilp/line/linetest"
+	"deeptape/ilp/qdb"
+	"deeptape/ilp/schema"
+)
+
+// instants answers the query for rows of single instants.
+func (f *fakeDB) instants(w http.ResponseWriter, sql string) {
+	var rows []string
+	for k, row := range f.rows {
+		at := strings.Trim(qdb.FormatTime(k.ts), "'")
+		if strings.Contains(sql, " FROM "+k.table+" ") && strings.Contains(sql, at) {
+			rows = append(rows, fmt.Sprintf(`[%q,%q,%q]`, string(row.Get("venue").(linetest.Symbol)), k.symbol, at))
+		}
+	}
+	fmt.Fprintf(w, `{"columns":[{"name":"venue","type":"SYMBOL"},{"name":"symbol","type":"SYMBOL"},{"name":"ts","type":"TIMESTAMP_NS"}],"dataset":[%s],"count":%d}`, strings.Join(rows, ","), len(rows))
+}
+
+// A database that lacks what it has acknowledged, because it is another one or because
+// somebody answered 204 in its place, is told, with the command; instruments are sent again;
+// when the rows are back the trouble goes. Nobody looked before.
+func TestLacking(t *testing.T) {
+	r := newRig(t, 31, rigOptions{feeds: 1, inputs: 100, lane: smallLane, opt: Options{Heal: "`heal`"}})
+	r.d.lackingEvery = int64(30 * time.Millisecond)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	delivered := make(chan error, 1)
+	go func() { delivered <- r.d.Run(ctx) }()
+	r.feeds[0].run(1, r.bell, 0)
+	wait(t, "all rows", func() bool { return r.feeds[0].l.Acked() == 100 && len(r.d.Acked()) > 3 })
+	time.Sleep(150 * time.Millisecond)
+	if text, _ := r.d.Health.Trouble(); text != "" {
+		t.Errorf("trouble: %s", text)
+	}
+	var kept map[rowKey]linetest.Row
+	r.db.set(func() { kept, r.db.rows = r.db.rows, map[rowKey]linetest.Row{} })
+	r.d.lacking.mu.Lock()
+	r.d.lacking.news = true // as if a row had come
+	r.d.lacking.mu.Unlock()
+	wait(t, "the trouble", func() bool {
+		text, _ := r.d.Health.Trouble()
+		return strings.Contains(text, "lacks rows") && strings.Contains(text, "`heal`") && r.d.Lacks()
+	})
+	wait(t, "the instruments", func() (ok bool) {
+		r.db.set(func() {
+			for k := range r.db.rows {
+				ok = ok || k.table == "instruments"
+			}
+		})
+		return ok
+	})
+	r.db.set(func() {
+		for k, row := range kept {
+			r.db.rows[k] = row
+		}
+	})
+	wait(t, "the end of the trouble", func() bool { text, _ := r.d.Health.Trouble(); return text == "" && !r.d.Lacks() })
+	r.d.Stop()
+	if err := <-delivered; err != nil {
+		t.Error(err)
+	}
+}
+
+// The query is one that QuestDB takes, and it finds the row of the very nanosecond.
+func TestLiveInstants(t *testing.T) {
+	addr := dbtest.Start(t)
+	ctx := context.Background()
+	db := qdb.Open(qdb.Conf{Addr: addr})
+	defer db.Close()
+	if err := schema.Create(ctx, db); err != nil {
+		t.Fatal(err)
+	}
+	const ts = 1_700_000_000_000_000_001
+	if err := db.Exec(ctx, fmt.Sprintf("INSERT INTO capture_stats (ts, venue, counter) VALUES (%s, 'v', 'c')", qdb.FormatTime(ts))); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Exec(ctx, fmt.Sprintf("INSERT INTO trades (ts, venue, symbol) VALUES (%s, 'v', 's')", qdb.FormatTime(ts))); err != nil {
+		t.Fatal(err)
+	}
+	d := New(Options{NowNs: func() int64 { return ts }}, nil, nil)
+	there, not := AckedRow{"trades", "v", "s", ts}, AckedRow{"trades", "v", "s", ts + 1}
+	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		missing, err := d.missing(ctx, db, []AckedRow{there, not})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(missing) == 1 && missing[0] == not {
+			return
+		}
+		if time.Since(began) > 20*time.Second {
+			t.Fatalf("missing: %v", missing)
+		}
+	}
+}
