@@ -17,8 +17,9 @@ var leaves = map[string]map[string]string{
 	"duplicate": {"": "", "coinbase": "sequence;sequence"},
 	"reorder": {"": "sequence", "coinbase": "sequence;sequence", "kraken": "checksum|",
 		"binance/2": "sequence|", "okx/2": "sequence|", "bybit/2": "sequence|", "bybit_linear/2": "sequence|"}, // one line may wait for the other
-	"disconnect":           {"": "disconnect;disconnect"},
-	"disconnect-one":       {"": "disconnect;disconnect", "/2": "", "coinbase": "disconnect;disconnect", "kraken": "disconnect;disconnect"},
+	"disconnect":     {"": "disconnect;disconnect"},
+	"disconnect-one": {"": "disconnect;disconnect", "/2": ""}, // books without ids have met, or a standby takes over
+
 	"stall":                {"": ""},
 	"half-open":            stranded,
 	"slow-loris":           stranded,

@@ -218,6 +218,15 @@ func (t *truth) snapshot(h *event.Head, b *book, follows bool) error {
 			next = i + 1
 		}
 	}
+	// The agent may have built the book from another connection: it is the market's after a
+	// message, the one that must come next rather than another.
+	for _, i := range t.sh.byTime[key] {
+		if next < 0 || i+1 == t.next {
+			if t.isAfter(b, &t.sh.diffs[i]) {
+				next = i + 1
+			}
+		}
+	}
 	if next < 0 {
 		return fmt.Errorf("the snapshot %d of %d is none of the venue's", h.Seq, h.TsEvent)
 	}
@@ -230,6 +239,21 @@ func (t *truth) snapshot(h *event.Head, b *book, follows bool) error {
 	}
 	t.book, t.next, t.crossed = b, next, false
 	return nil
+}
+
+// isAfter says whether a book without ids of its own is the market's after a message, as far as
+// it is proven.
+func (t *truth) isAfter(b *book, d *sent) bool {
+	if t.rules.Continuity != venues.ConnCounter && t.rules.Continuity != venues.ChecksumOnly || d.whole || d.crossed {
+		return false
+	}
+	t.advance(d.made)
+	so := t.so
+	if t.depth > 0 {
+		so = so.clone()
+		so.cut(t.depth)
+	}
+	return b.same(so, t.proven)
 }
 
 func (t *truth) diff(h *event.Head, iv *event.Coverage, levels []lvl, follows bool) error {

@@ -15,11 +15,7 @@ type schemaCmd struct {
 
 func (c *schemaCmd) Run(ctx context.Context) error {
 	if !c.Check {
-		cfg, err := c.read(c.QuestDB, "")
-		if err != nil {
-			return err
-		}
-		fmt.Print(schema.SQL(cfg.TablePrefix))
+		fmt.Print(schema.SQL())
 		return nil
 	}
 	db, err := c.open()

@@ -3,6 +3,7 @@ package feed
 import (
 	"fmt"
 
+	"deeptape/hotpath/book"
 	"deeptape/hotpath/event"
 	"deeptape/venues"
 )
@@ -159,14 +160,19 @@ func (m *Machine) checksum(inst *instrument, msg *venues.Message) bool {
 	if !msg.HasChecksum {
 		return m.rules.Continuity != venues.ChecksumOnly
 	}
-	bids := m.sums[0][:inst.book.Top(event.Bid, m.sums[0])]
-	asks := m.sums[1][:inst.book.Top(event.Ask, m.sums[1])]
-	if m.venue.Checksum(bids, asks, inst.PxScale, inst.QtyScale, m.text) != msg.Checksum {
+	if m.checksumOf(inst, inst.book) != msg.Checksum {
 		return false
 	}
 	inst.stats.Checksums++
 	m.holds(checkSum)
 	return true
+}
+
+// checksumOf is the venue's checksum of a book of the instrument.
+func (m *Machine) checksumOf(inst *instrument, b *book.Book) uint32 {
+	bids := m.sums[0][:b.Top(event.Bid, m.sums[0])]
+	asks := m.sums[1][:b.Top(event.Ask, m.sums[1])]
+	return m.venue.Checksum(bids, asks, inst.PxScale, inst.QtyScale, m.text)
 }
 
 // crossed: Coinbase has no proof of a single book, and a book that stays crossed is

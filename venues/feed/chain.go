@@ -123,11 +123,17 @@ func (m *Machine) count(number uint8) {
 	if late := next - m.batch.ConnSeq; next != event.Null && m.batch.ConnSeq > 0 && late > 0 && late <= lateMax {
 		l.next = next // what follows a frame that came late follows those before it, too
 	}
-	if number != m.leader || m.counter.Off {
+	if m.counter.Off {
 		return
 	}
 	if next == event.Null || next == m.batch.ConnSeq {
-		m.counted++
+		if number == m.leader {
+			m.counted++
+		}
+		return
+	}
+	m.dropStandbys(number)
+	if !m.leadsAny(number) {
 		return
 	}
 	m.outOfTurn = true
@@ -139,13 +145,14 @@ func (m *Machine) count(number uint8) {
 		}
 	}
 	m.counted = 0
-	m.suspect(event.CauseSequence)
+	m.suspect(number, event.CauseSequence)
 }
 
-// suspect doubts every live book of the feed.
-func (m *Machine) suspect(cause event.Cause) {
+// suspect doubts every book that a line leads, and every standby that it brings.
+func (m *Machine) suspect(line uint8, cause event.Cause) {
+	m.dropStandbys(line)
 	for i := range m.insts {
-		if inst := &m.insts[i]; inst.state == bookLive {
+		if inst := &m.insts[i]; inst.state == bookLive && m.leads(inst, line) {
 			m.resync(inst, cause)
 		}
 	}

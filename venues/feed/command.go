@@ -53,7 +53,7 @@ func (m *Machine) send(number uint8, c venues.Command, book int, initial bool) {
 		of = c.Inst
 	}
 	rank := m.rankOf(number, of, c.Streams)
-	if initial && m.lines[1-number].up {
+	if m.lines[1-number].up && (initial || of >= 0 && !m.leads(&m.insts[of], number)) {
 		rank = max(rank, RankSecond) // the other line has it
 	}
 	m.act(Action{Kind: ActionSend, Line: number, Inst: of, Rank: rank, Text: c.Text})

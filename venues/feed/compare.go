@@ -156,6 +156,6 @@ func (m *Machine) correct(inst *instrument, d *differences) {
 	inst.keyframeOwed = false
 	inst.lastMessageTs, inst.lastEventTs = m.now, event.Null
 	inst.stats.BookMessages++
-	m.putWhole(inst, m.collect(inst), event.FlagSnapshot)
+	m.putWhole(inst, m.collect(inst), event.FlagSnapshot, event.Null)
 	m.putTop(inst, event.Null, true)
 }

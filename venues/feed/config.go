@@ -18,7 +18,9 @@ import (
 // 6: the detail of a book's gap has the venue's words where it refuses the snapshot;
 // Kraken's {"Error":…} and Binance's {"error":{…}} are refusals, and no unknown frames;
 // a command that is left without an answer while others have theirs counts as refused.
-const Version = 6
+//
+// 7: a book without ids is handed over to another connection, see standby.go.
+const Version = 7
 
 // splitsSince is the Version that asks again, on the same connection, for what was left
 // without an answer. A run of an earlier one has no such commands in its journal.
@@ -169,7 +171,7 @@ func (m *Machine) setUp(cfg Config, feedID uint16) error {
 	m.dec = venue.NewDecoder(cfg.Instruments)
 	m.insts = make([]instrument, len(cfg.Instruments))
 	m.topNow = make([]book.Level, cfg.TopLevels)
-	m.lines, m.paired, m.holding, m.leader = [numLines]line{}, false, 0, 0
+	m.lines, m.paired, m.holding, m.leader, m.standing = [numLines]line{}, false, 0, 0, false
 	m.patched, m.commandID, m.unanswered, m.begunTs = cfg.Version != Version, 0, 0, 0
 	m.strange = nil
 	m.requests, m.hole, m.forced, m.only = 0, false, event.Null, part{inst: -1}

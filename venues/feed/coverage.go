@@ -77,8 +77,12 @@ func (m *Machine) beginStream(inst *instrument, s event.Stream, state event.Stat
 }
 
 // beginBook starts an interval of the book with what proves it, or with why nothing does.
-func (m *Machine) beginBook(inst *instrument) {
-	m.beginStream(inst, event.StreamBook, event.StateVerified, m.rules.Proof)
+func (m *Machine) beginBook(inst *instrument) { m.beginBookAt(inst, m.nextTs(inst)) }
+
+// beginBookAt starts it at an instant, not after the next row's.
+func (m *Machine) beginBookAt(inst *instrument, ts int64) {
+	m.openInterval(inst, event.StreamBook, event.StateVerified, m.rules.Proof, event.CauseNone, ts)
+	inst.lastTs = max(inst.lastTs, ts-1)
 	inst.failing, m.begunTs = failing{}, m.now
 	iv := &inst.streams[event.StreamBook]
 	iv.detail = inst.detail

@@ -27,7 +27,8 @@
 //	config.go    what a run record holds, and the machine that it starts
 //	foresee.go   decode, while the journal does not have the frame yet
 //	frame.go     message after message; the frame gets one outcome
-//	lines.go     which of two lines is believed; held.go: what waits for the other
+//	lines.go     which of two lines is believed; held.go: what waits for the other;
+//	             standby.go: the book of the other line, where ids cannot join the two
 //	chain.go     do its ids follow?  canary.go: is the book right after it, and which
 //	             check means nothing any more
 //	sync.go      a book from a fetched snapshot; inband.go: from one in the stream
@@ -154,6 +155,10 @@ type instrument struct {
 	probe       probe
 	failing     failing
 
+	leader  uint8   // line that the book is taken from, where it has no ids
+	sum     uint64  // of the book's last message while standbys are built, see sumOf
+	standby standby // see standby.go
+
 	horizon  [2]horizon // of bids, of asks
 	audit    audit
 	inband   inband
@@ -220,6 +225,7 @@ type Machine struct {
 	rejected  ledger.Reason
 	kept      bool // the frame that is being taken has been held back
 	leader    uint8
+	standing  bool // standbys are built
 	counter   canary
 	counted   int  // frames of the leader's connection since the number was last off
 	outOfTurn bool // the frame is not the one that was due on its connection
@@ -423,6 +429,7 @@ func (m *Machine) tick() {
 		inst := &m.insts[i]
 		if m.connected() {
 			m.tickSync(inst)
+			m.tickStandby(inst)
 			m.tickSilence(inst)
 			m.putDepth(inst)
 			m.tickAudit(inst)

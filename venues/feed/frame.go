@@ -80,13 +80,16 @@ func (m *Machine) unreadable(number uint8, reason ledger.Reason) {
 	for i := range m.batch.Messages {
 		if msg := &m.batch.Messages[i]; msg.Inst >= 0 {
 			known = true
-			if !m.both() || m.single() && number == m.leader {
+			inst := &m.insts[msg.Inst]
+			if !m.both() || m.single() && m.leads(inst, number) {
 				m.broken(msg)
+			} else if m.standing && (msg.Kind == venues.KindDelta || msg.Kind == venues.KindSnapshot) {
+				m.dropStandby(inst)
 			}
 		}
 	}
-	if !known && m.single() && number == m.leader && (reason == ledger.Malformed || reason == ledger.Overflow || reason == ledger.Oversized) {
-		m.suspect(event.CauseMalformed)
+	if !known && m.single() && (reason == ledger.Malformed || reason == ledger.Overflow || reason == ledger.Oversized) {
+		m.suspect(number, event.CauseMalformed)
 	}
 }
 
@@ -184,7 +187,11 @@ func (m *Machine) message(in *event.Input, msg *venues.Message) ledger.Outcome {
 
 func (m *Machine) delta(in *event.Input, msg *venues.Message) ledger.Outcome {
 	inst := &m.insts[msg.Inst]
-	if m.single() && in.Line != m.leader || !inst.joined(in.Line) && inst.state == bookLive && m.carried(inst, in.Line) {
+	if !m.leads(inst, in.Line) {
+		m.standbyDelta(inst, msg)
+		return ledger.Duplicate
+	}
+	if !inst.joined(in.Line) && inst.state == bookLive && m.carried(inst, in.Line) && !m.standing {
 		return ledger.Duplicate
 	}
 	inst.heardDelta(in.Line, msg)
@@ -245,5 +252,9 @@ func (m *Machine) applyDelta(inst *instrument, line uint8, msg *venues.Message) 
 	inst.stats.BookMessages++
 	m.putBook(inst, msg, levels, 0)
 	m.putTop(inst, msg.TsEvent, false)
+	if m.standing {
+		inst.sum = m.sumOf(msg)
+		m.meet(inst)
+	}
 	return true
 }

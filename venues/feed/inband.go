@@ -100,7 +100,7 @@ func (m *Machine) resubscribe(inst *instrument) {
 		m.commandID = max(m.commandID, c.ID)
 	}
 	for number := range m.lines {
-		if !m.lines[number].up || m.single() && uint8(number) != m.leader {
+		if !m.lines[number].up || !m.leads(inst, uint8(number)) {
 			continue
 		}
 		b.Joined[number] = false
@@ -119,7 +119,11 @@ func (m *Machine) snapshot(in *event.Input, msg *venues.Message) ledger.Outcome 
 	if in.Line < numLines {
 		had := b.Joined[in.Line]
 		b.Joined[in.Line] = true
-		if m.single() && in.Line != m.leader || live && !had && m.carried(inst, in.Line) {
+		if !m.leads(inst, in.Line) {
+			m.standbySnapshot(inst, msg)
+			return ledger.Duplicate
+		}
+		if live && !had && m.carried(inst, in.Line) && !m.standing {
 			return ledger.Duplicate // its deltas follow on, or will
 		}
 	}
@@ -179,7 +183,7 @@ func (m *Machine) beginFrom(inst *instrument, msg *venues.Message, live bool, li
 	case venues.ChecksumOnly:
 		msg.Seq = 0
 	}
-	inst.seq, inst.state = msg.Seq, bookLive
+	inst.seq, inst.state, inst.sum = msg.Seq, bookLive, 0
 	inst.probe = probe{waitNs: waitNs}
 	m.putSnapshot(inst, msg)
 }
@@ -243,9 +247,10 @@ func (m *Machine) handOver(to uint8) {
 				m.awaitTrades(to, i)
 			}
 		}
-		if !m.single() {
+		if !m.single() || m.standbys() {
 			continue
 		}
+		inst.leader = to
 		m.dropBook(inst, event.CauseDisconnect)
 		m.startSync(inst)
 		inst.inband.Expected = 0

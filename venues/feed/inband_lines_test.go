@@ -193,7 +193,13 @@ func TestLeader(t *testing.T) {
 			k.wantCover(0, event.StreamBook, "gap start", proofs[name])
 			k.line = 0
 			k.close()
-			if k.m.leader != 1 || len(k.sent) != 2*len(k.books) {
+			// A book whose standby was damaged is subscribed again; that of Kraken's other book
+			// is good, and nothing had changed since its snapshot.
+			commands := 2 * len(k.books)
+			if name == "kraken" {
+				commands = 2
+			}
+			if k.m.leader != 1 || len(k.sent) != commands {
 				t.Errorf("line %d leads; sent %q", k.m.leader, k.sent)
 			}
 			k.line = 1

@@ -34,9 +34,11 @@ type market struct {
 	// Truth: what the book is after each frame, of the instrument that it is of.
 	text  string
 	truth map[string]string
-	deaf  int    // commands that the venue does not answer
-	bad   int    // instrument that makes the venue refuse every command that subscribes to it, -1: none
-	shape string // in which words it refuses: see refusal
+	of    map[string]int           // instrument of a frame that has a truth
+	shown [numLines]map[int]string // truth after the last book frame of an instrument that a line has brought
+	deaf  int                      // commands that the venue does not answer
+	bad   int                      // instrument that makes the venue refuse every command that subscribes to it, -1: none
+	shape string                   // in which words it refuses: see refusal
 
 	checked int
 }
@@ -56,7 +58,10 @@ func newMarket(t *testing.T, name string, seed uint64) *market {
 	for _, s := range marketSymbols[name] {
 		insts = append(insts, event.Instrument{Venue: name, Symbol: s, PxScale: 2, QtyScale: 3, Tick: "0.01", Source: "test"})
 	}
-	k := &market{rig: newRig(t, insts...), rng: rand.New(rand.NewPCG(seed, 11)), name: name, truth: map[string]string{}, bad: -1}
+	k := &market{rig: newRig(t, insts...), rng: rand.New(rand.NewPCG(seed, 11)), name: name, truth: map[string]string{}, of: map[string]int{}, bad: -1}
+	for line := range k.shown {
+		k.shown[line] = map[int]string{}
+	}
 	k.sends = true
 	k.cfg.Venue, k.cfg.Depth, k.cfg.DepthBps = name, 200, []int{1, 10, 1000}
 	k.model.bands = k.cfg.DepthBps
@@ -78,8 +83,12 @@ func newMarket(t *testing.T, name string, seed uint64) *market {
 		if in.flags&event.FlagUnverified != 0 { // a check was given up: nothing is promised
 			return nil
 		}
-		if got := bookText(in.book, -1); got != k.text {
-			return fmt.Errorf("at id %d the book is\n%s, in truth it was\n%s", seq, got, k.text)
+		want := k.text
+		if k.m.single() { // the book is that of the line that leads it, whatever has just come
+			want = k.shown[k.m.insts[i].leader][i]
+		}
+		if got := bookText(in.book, -1); got != want {
+			return fmt.Errorf("at id %d the book is\n%s, in truth it was\n%s", seq, got, want)
 		}
 		k.checked++
 		return nil
@@ -257,7 +266,7 @@ func (k *market) bookFrame(i int, snapshot bool, levels []event.Level) string {
 		frame = k.numbered(fmt.Sprintf(`{"channel":"l2_data","timestamp":"2026-09-22T10:00:00.123Z","sequence_num":#,"events":[{"type":%q,"product_id":%q,"updates":[%s]}]}`,
 			what, sym, strings.Join(out, ",")))
 	}
-	k.truth[frame] = bookText(w, -1)
+	k.truth[frame], k.of[frame] = bookText(w, -1), i
 	return frame
 }
 
@@ -444,8 +453,16 @@ func (k *market) shut() {
 
 // bring hands a frame to the machine.
 func (k *market) bring(frame string) {
-	k.text = k.truth[frame]
+	k.shows(frame)
 	k.frame(frame)
+}
+
+// shows notes what the book is after a frame that the line brings next.
+func (k *market) shows(frame string) {
+	k.text = k.truth[frame]
+	if i, ok := k.of[frame]; ok {
+		k.shown[k.line][i] = k.text
+	}
 }
 
 // flow lets the market go on without a fault, for so many events.

@@ -83,7 +83,7 @@ func (k *market) faults(rate int, count map[string]int) {
 					break
 				}
 			}
-			k.text = k.truth[f]
+			k.shows(f)
 			k.frame(string(b))
 		default:
 			k.bring(f)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 
+	"deeptape/hotpath/book"
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/ledger"
 )
@@ -22,7 +23,7 @@ import (
 //	     for each instrument: its bids, its asks (px i64, qty i64 each, best
 //	     first), the bytes of its buffered inputs, and those of the inputs of its
 //	     book and of its trades that are held back, those of an audit, and its
-//	     answer; the state says how many
+//	     answer, and the bids and asks of its standby; the state says how many
 //
 // The rows of a keyframe let SQL build a book without going back to the venue's
 // own snapshot. They are written before the book's next message, once that has been
@@ -94,6 +95,10 @@ type keyInstrument struct {
 	Failing       failing                    `json:"failing"`
 	Inband        inband                     `json:"inband"`
 	Horizon       [2]horizon                 `json:"horizon"`
+	Leader        uint8                      `json:"leader"`
+	Sum           uint64                     `json:"sum"`
+	Standby       standby                    `json:"standby"`
+	StandbyLevels [2]int                     `json:"standby_levels"` // bids, asks
 	Audit         audit                      `json:"audit"`
 	AuditBytes    int                        `json:"audit_bytes"`
 	AnswerBytes   int                        `json:"answer_bytes"`
@@ -125,6 +130,7 @@ func (m *Machine) AppendKeyframe(dst []byte) []byte {
 			Seq: inst.seq, LastTs: inst.lastTs, LastTrade: inst.lastTrade, LastTradeTs: inst.lastTradeTs, Repeats: inst.repeats, LastMessageTs: inst.lastMessageTs,
 			LastEventTs: inst.lastEventTs, DepthTs: inst.depthTs,
 			LastQuote: inst.lastQuote, Heard: inst.heard,
+			Leader: inst.leader, Sum: inst.sum, Standby: inst.standby, StandbyLevels: inst.standby.levels(),
 			Horizon: inst.horizon, Audit: inst.audit, AuditBytes: len(inst.audit.buffer), AnswerBytes: len(inst.audit.answer),
 			Failing: inst.failing, Inband: inst.inband, Canaries: inst.canaries, Detail: inst.detail, Distrust: inst.distrust,
 			Buffered: inst.buffered, BufferBytes: len(inst.buffer), FirstID: inst.firstID, Request: inst.request,
@@ -151,11 +157,7 @@ func (m *Machine) AppendKeyframe(dst []byte) []byte {
 	for i := range m.insts {
 		inst := &m.insts[i]
 		for side := event.Bid; side <= event.Ask; side++ {
-			m.scratch = inst.book.AppendLevels(m.scratch[:0], side)
-			for _, l := range m.scratch {
-				dst = binary.LittleEndian.AppendUint64(dst, uint64(l.Px))
-				dst = binary.LittleEndian.AppendUint64(dst, uint64(l.Qty))
-			}
+			dst = m.appendLevels(dst, inst.book, side)
 		}
 		dst = append(dst, inst.buffer...)
 		for s := range inst.held {
@@ -165,8 +167,43 @@ func (m *Machine) AppendKeyframe(dst []byte) []byte {
 		}
 		dst = append(dst, inst.audit.buffer...)
 		dst = append(dst, inst.audit.answer...)
+		for s, n := range inst.standby.levels() {
+			if n > 0 {
+				dst = m.appendLevels(dst, inst.standby.book, event.Side(s)+event.Bid)
+			}
+		}
 	}
 	return dst
+}
+
+// appendLevels writes one side of a book.
+func (m *Machine) appendLevels(dst []byte, b *book.Book, side event.Side) []byte {
+	m.scratch = b.AppendLevels(m.scratch[:0], side)
+	for _, l := range m.scratch {
+		dst = binary.LittleEndian.AppendUint64(dst, uint64(l.Px))
+		dst = binary.LittleEndian.AppendUint64(dst, uint64(l.Qty))
+	}
+	return dst
+}
+
+// restoreLevels sets the first count levels of rest on one side of a book.
+func restoreLevels(rest []byte, b *book.Book, side event.Side, count int) ([]byte, error) {
+	if count < 0 || count > len(rest)/16 {
+		return nil, errShortKeyframe
+	}
+	for ; count > 0; count-- {
+		b.Set(side, int64(binary.LittleEndian.Uint64(rest)), int64(binary.LittleEndian.Uint64(rest[8:])))
+		rest = rest[16:]
+	}
+	return rest, nil
+}
+
+// levels of a live standby, bids and asks.
+func (s *standby) levels() (n [2]int) {
+	if s.Live {
+		n[0], n[1] = s.book.Len(event.Bid), s.book.Len(event.Ask)
+	}
+	return n
 }
 
 // keyframe takes a keyframe record: it compares the state with it, or takes the
@@ -299,12 +336,8 @@ func (m *Machine) restore(in *event.Input) error {
 		}
 		levels := [2]int{ki.Bids, ki.Asks}
 		for s, count := range levels {
-			if count < 0 || count > len(rest)/16 {
-				return errShortKeyframe
-			}
-			for ; count > 0; count-- {
-				inst.book.Set(event.Side(s)+event.Bid, int64(binary.LittleEndian.Uint64(rest)), int64(binary.LittleEndian.Uint64(rest[8:])))
-				rest = rest[16:]
+			if rest, err = restoreLevels(rest, inst.book, event.Side(s)+event.Bid, count); err != nil {
+				return err
 			}
 			if inst.state == bookLive {
 				inst.top[s].n = inst.book.Top(event.Side(s)+event.Bid, inst.top[s].levels)
@@ -337,7 +370,23 @@ func (m *Machine) restore(in *event.Input) error {
 			return errShortKeyframe
 		}
 		inst.audit.answer, rest = append([]byte(nil), rest[:ki.AnswerBytes]...), rest[ki.AnswerBytes:]
+		if inst.leader, inst.sum, inst.standby = ki.Leader, ki.Sum, ki.Standby; m.cfg.Version < standbySince {
+			inst.leader = m.leader
+		}
+		if ki.Leader >= numLines {
+			return fmt.Errorf("the book of instrument %q is taken from line %d", inst.Symbol, ki.Leader)
+		}
+		if !ki.Standby.Live {
+			continue
+		}
+		inst.standby.book = book.New(max(1, inst.tick))
+		for s, count := range ki.StandbyLevels {
+			if rest, err = restoreLevels(rest, inst.standby.book, event.Side(s)+event.Bid, count); err != nil {
+				return err
+			}
+		}
 	}
+	m.standing = m.standbys() && m.both()
 	if len(rest) != 0 {
 		return fmt.Errorf("%d bytes are left over", len(rest))
 	}

@@ -22,10 +22,9 @@ import (
 // yet it will bring, or jump over.
 //
 // Books without ids of their own (Coinbase's connections count their frames, Kraken's
-// books have checksums only) cannot be joined: they are taken from one line, the leader,
-// and so are trades that the venue does not number (Bybit). The other line's copies are
-// duplicates. When the leader ends, the other leads, and such books start there with a
-// new snapshot.
+// books have checksums only) cannot be joined: each is taken from one line, its leader. The
+// other line's copies make no rows; see standby.go for how the other comes to lead it. Trades
+// that the venue does not number (Bybit) are taken from one line, too, until that ends.
 //
 // Invariants: with one line up nothing is held back at the end of a step, but frames
 // of a line that has ended, which the other has not reached; a held frame is counted
@@ -109,6 +108,7 @@ func (m *Machine) passed(inst *instrument, s event.Stream) bool {
 func (m *Machine) lineUp(number uint8) {
 	alone := !m.connected()
 	m.lines[number] = line{up: true, since: m.now, pinged: m.now, next: event.Null}
+	m.standBy()
 	for i := range m.insts {
 		m.insts[i].inband.Joined[number] = false
 	}
@@ -118,6 +118,7 @@ func (m *Machine) lineUp(number uint8) {
 	m.leader = number
 	m.trustAgain()
 	for i := range m.insts {
+		m.insts[i].leader = number
 		m.insts[i].inband = inband{Expected: 1}
 		if !m.rules.RestSnapshot {
 			m.insts[i].lastQuote = event.Null
@@ -162,9 +163,14 @@ func (m *Machine) close(number uint8) {
 	}
 	other := &m.lines[1-number]
 	if !other.up {
+		m.standBy()
 		m.end(event.CauseDisconnect)
 		return
 	}
+	if m.standing {
+		m.inherit(number)
+	}
+	m.standBy()
 	if number == m.leader {
 		m.handOver(1 - number)
 	}
@@ -218,7 +224,8 @@ func (m *Machine) Joined(number uint8) bool {
 		return false
 	}
 	for i := range m.insts {
-		if inst := &m.insts[i]; inst.state == bookLive && inst.heard[event.StreamBook][number] == event.Null {
+		inst := &m.insts[i]
+		if inst.state == bookLive && (inst.heard[event.StreamBook][number] == event.Null || m.standing && inst.leader != number) {
 			return false
 		}
 	}

@@ -201,7 +201,7 @@ func (m *Machine) tickRefused(number uint8) {
 		}
 		inst := &m.insts[r.Inst]
 		wanted := r.Streams
-		if !m.rules.RestSnapshot && inst.state == bookSyncing && (!m.single() || number == m.leader) {
+		if !m.rules.RestSnapshot && inst.state == bookSyncing && m.leads(inst, number) {
 			wanted &^= venues.StreamsOf(event.StreamBook)
 		}
 		before := func(p pending) bool { return p.Streams&wanted != 0 && !p.Initial && p.of(r.Inst, len(m.insts)) }

@@ -54,11 +54,12 @@ func (m *Machine) putBook(inst *instrument, msg *venues.Message, levels []event.
 
 // putKeyframe writes the book that m.scratch holds.
 func (m *Machine) putKeyframe(inst *instrument, bids int) {
-	m.putWhole(inst, bids, event.FlagSnapshot|event.FlagKeyframe)
+	m.putWhole(inst, bids, event.FlagSnapshot|event.FlagKeyframe, event.Null)
 }
 
-// putWhole writes the whole book as it stands in m.scratch, the bids first.
-func (m *Machine) putWhole(inst *instrument, bids int, flags uint8) {
+// putWhole writes the whole book as it stands in m.scratch, the bids first. tsEvent is the
+// venue's clock in the message that made it so, or event.Null.
+func (m *Machine) putWhole(inst *instrument, bids int, flags uint8, tsEvent int64) {
 	rows := max(1, len(m.scratch))
 	ts := m.takeTs(inst, rows)
 	inst.counted(event.StreamBook, inst.lastTs, inst.seq)
@@ -68,7 +69,7 @@ func (m *Machine) putWhole(inst *instrument, bids int, flags uint8) {
 	}
 	h := m.head(event.RowBook, inst, ts)
 	h.Flags = flags | inst.flags(event.StreamBook)
-	h.N, h.Seq = event.BookN(len(m.scratch)), inst.seq
+	h.N, h.TsEvent, h.Seq = event.BookN(len(m.scratch)), tsEvent, inst.seq
 	h.Put(b, len(b))
 	for i, l := range m.scratch {
 		side := event.Bid

@@ -48,6 +48,10 @@ func (m *Machine) resync(inst *instrument, cause event.Cause) {
 	if !m.rules.RestSnapshot {
 		m.dropHeldOf(inst, event.StreamBook)
 		m.dropBook(inst, cause)
+		if m.standing && inst.standby.Live {
+			m.takeStandby(inst)
+			return
+		}
 		m.startSync(inst)
 		m.renew(inst)
 		return
@@ -251,6 +255,8 @@ func (m *Machine) widen(inst *instrument, px, qty int8) bool {
 		}
 	}
 	inst.PxScale, inst.QtyScale = px, qty
+	m.dropStandby(inst) // it stands at the old scale
+	inst.standby.book = nil
 	inst.stats.Widenings++
 	inst.keyframeOwed = inst.state == bookLive
 	for s := range inst.top { // the same levels, at the new scale
