@@ -44,7 +44,7 @@ CREATE VIEW IF NOT EXISTS trade_verified AS (SELECT ts, venue, symbol, side, pri
   UNION ALL
   SELECT ts, venue, symbol, null::symbol, null::double, null::double, null::varchar, null::timestamp_ns, null::long, null::int FROM unproven WHERE stream = 'trades') ORDER BY ts);
 
--- Levels, only where the book was proven complete. After a row of nulls the book begins again with a snapshot.
+-- Levels, only where the book was proven complete. After a row whose seq is null, too, the book begins again with a snapshot.
 CREATE VIEW IF NOT EXISTS delta_verified AS (SELECT ts, venue, symbol, side, price, size, ts_event, seq, (flags & 1) = 1 is_snapshot, (flags & 2) = 2 is_last, flags FROM (
   SELECT ts, venue, symbol, CASE WHEN proven THEN side END side, CASE WHEN proven THEN price END price, CASE WHEN proven THEN size END size,
     CASE WHEN proven THEN ts_event END ts_event, CASE WHEN proven THEN seq END seq, CASE WHEN proven THEN flags::int END flags FROM (
