@@ -71,6 +71,8 @@ type timer struct {
 // killed ends a task of a process that is no more.
 type killed struct{}
 
+func (killed) TaskEnded() {}
+
 const never = math.MaxInt64
 
 // at runs f when the time has come. It returns what takes it back.

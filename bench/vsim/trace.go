@@ -32,7 +32,9 @@ type logger struct {
 	attrs string
 }
 
-func (l logger) Enabled(_ context.Context, level slog.Level) bool { return l.m.trace != nil }
+func (l logger) Enabled(_ context.Context, level slog.Level) bool {
+	return l.m.trace != nil || level >= slog.LevelError
+}
 
 func (l logger) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder
@@ -42,6 +44,9 @@ func (l logger) Handle(_ context.Context, r slog.Record) error {
 	b.WriteString(r.Message + l.attrs)
 	r.Attrs(func(a slog.Attr) bool {
 		fmt.Fprintf(&b, " %s=%v", a.Key, a.Value)
+		if a.Key == "stack" && l.m.broken == nil { // the agent survives a panic; a simulation must not
+			l.m.broken = fmt.Errorf("panic: %s", b.String())
+		}
 		return true
 	})
 	l.m.say("agent", "%s", b.String())

@@ -114,6 +114,7 @@ type Agent struct {
 	writing, delivering progress
 	status              atomic.Pointer[statusServer]
 	inQuarantine        atomic.Pointer[string] // the trouble, "" for none
+	panics              panics
 }
 
 // powerOfTwo is the size of a ring of at least n bytes.
@@ -380,7 +381,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	var journalErr, undelivered error
 	journalling, delivering, recording, watching := task.NewGroup(sched), task.NewGroup(sched), task.NewGroup(sched), task.NewGroup(sched)
 	journalling.Go("journal", func() {
-		if journalErr = a.journaler.run(); journalErr != nil {
+		if journalErr = a.orStop("the journal writer", a.journaler.run); journalErr != nil {
 			cancelFeeds(journalErr)
 		}
 	})
@@ -389,14 +390,16 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer cancelDeliver()
 	if a.deliverer != nil {
 		delivering.Go("deliver", func() {
-			if undelivered = a.deliver(feeds, deliverCtx); undelivered != nil {
+			if undelivered = a.orStop("the deliverer", func() error { return a.deliver(feeds, deliverCtx) }); undelivered != nil {
 				cancelFeeds(undelivered)
 			}
 		})
 	}
 	watching.Go("keep acked", func() { a.keepAcked(deliverCtx) })
 	if a.dbReady {
-		watching.Go("watch for a second agent", func() { a.watchForSecond(deliverCtx, func(err error) { cancelFeeds(err) }) })
+		watching.Go("watch for a second agent", func() {
+			a.survive("the watch for a second agent", func() { a.watchForSecond(deliverCtx, func(err error) { cancelFeeds(err) }) })
+		})
 	}
 	watching.Go("limit the journal", func() { a.keepWithinLimits(deliverCtx) })
 	watching.Go("pack the journal", func() { a.packJournal(deliverCtx) })
@@ -407,7 +410,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	errs := make([]error, len(a.sessions))
 	for i, s := range a.sessions {
 		recording.Go(fmt.Sprintf("feed %d", i), func() {
-			if errs[i] = s.Run(feeds); errs[i] != nil {
+			if errs[i] = a.orStop(fmt.Sprintf("%s feed %d", a.feeds[i].Venue, i), func() error { return s.Run(feeds) }); errs[i] != nil {
 				cancelFeeds(errs[i])
 			}
 		})

@@ -50,7 +50,12 @@ func (a *Agent) lookUp(ctx context.Context, markets []*market) error {
 	lists := make([]*metadata, len(markets))
 	asking := task.NewGroup(a.machine.Sched)
 	for i, m := range markets {
-		asking.Go("instruments of "+m.name, func() { lists[i] = a.askFor(ctx, m, a.cfg.Venues[m.name]) })
+		asking.Go("instruments of "+m.name, func() {
+			// A list that nobody could read is one that could not be had.
+			if a.survive("reading the instruments of "+m.name, func() { lists[i] = a.askFor(ctx, m, a.cfg.Venues[m.name]) }) {
+				lists[i] = &metadata{unlisted: map[string]string{}}
+			}
+		})
 	}
 	asking.Wait()
 	var errs []error

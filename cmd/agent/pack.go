@@ -29,10 +29,11 @@ type packing struct {
 func (a *Agent) packJournal(ctx context.Context) {
 	done := map[uint64]bool{} // packed, or to be left as they are
 	for a.machine.Sched.Sleep(ctx, packEvery) {
-		err := a.packNext(ctx, done)
-		if err != nil && ctx.Err() == nil {
-			a.log.Warn("cannot pack a journal segment; it stays as it is", "err", err)
-		}
+		a.survive("packing the journal", func() {
+			if err := a.packNext(ctx, done); err != nil && ctx.Err() == nil {
+				a.log.Warn("cannot pack a journal segment; it stays as it is", "err", err)
+			}
+		})
 	}
 }
 

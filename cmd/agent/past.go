@@ -215,9 +215,11 @@ const ackedEvery = 5 * time.Second
 
 func (a *Agent) keepAcked(ctx context.Context) {
 	for a.machine.Sched.Sleep(ctx, ackedEvery) {
-		if err := a.saveAcked(); err != nil {
-			a.log.Warn("cannot note how far QuestDB is; a restart will send more again", "err", err)
-		}
+		a.survive("noting how far QuestDB is", func() {
+			if err := a.saveAcked(); err != nil {
+				a.log.Warn("cannot note how far QuestDB is; a restart will send more again", "err", err)
+			}
+		})
 	}
 }
 

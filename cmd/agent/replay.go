@@ -58,7 +58,7 @@ func Replay(ctx context.Context, opt ReplayOptions, d *feed.Derivation) (uint64,
 	var undelivered error
 	delivering := task.NewGroup(sched)
 	delivering.Go("deliver a replay", func() {
-		if undelivered = dv.Run(ctx); undelivered != nil {
+		if undelivered = task.Guard("the deliverer of a replay", func() error { return dv.Run(ctx) }); undelivered != nil {
 			cancel(undelivered)
 		}
 	})

@@ -120,12 +120,16 @@ func (a *anchors) startOf(after map[uint16]uint64) (journal.Position, error) {
 // keepWithinLimits runs until ctx ends.
 func (a *Agent) keepWithinLimits(ctx context.Context) {
 	for {
-		if err := a.limitJournal(); err != nil {
-			a.log.Warn("cannot look after the journal's limits", "err", err)
-		}
-		if err := a.lookAtQuarantine(); err != nil {
-			a.log.Warn("cannot look after the quarantine", "err", err)
-		}
+		a.survive("looking after the journal's limits", func() {
+			if err := a.limitJournal(); err != nil {
+				a.log.Warn("cannot look after the journal's limits", "err", err)
+			}
+		})
+		a.survive("looking after the quarantine", func() {
+			if err := a.lookAtQuarantine(); err != nil {
+				a.log.Warn("cannot look after the quarantine", "err", err)
+			}
+		})
 		if !a.machine.Sched.Sleep(ctx, retentionEvery) {
 			return
 		}

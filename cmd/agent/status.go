@@ -55,7 +55,7 @@ func (a *Agent) serveStatus() (*statusServer, error) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 		writeMetrics(w, set) // who asks no more gets no more
 	})
-	s := &statusServer{http: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}, addr: ln.Addr().String()}
+	s := &statusServer{http: &http.Server{Handler: a.surviving(mux), ReadHeaderTimeout: 5 * time.Second}, addr: ln.Addr().String()}
 	go func() {
 		if err := s.http.Serve(ln); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			a.log.Error("the status page has stopped", "err", err)
@@ -306,23 +306,27 @@ func (p *progress) stuckFor(now int64) time.Duration {
 // watchProgress looks every second whether what waits moves, until ctx ends.
 func (a *Agent) watchProgress(ctx context.Context) {
 	for a.machine.Sched.Sleep(ctx, time.Second) {
-		now := a.clock.NowNs()
-		var written, acked uint64
-		toWrite, toAck := false, false
-		for _, l := range a.lanes {
-			toWrite = toWrite || l.Written() < l.Derived()
-			toAck = toAck || l.Acked() < min(l.Written(), l.Derived())
-			written += l.Written()
-			acked += l.Acked()
+		a.survive("the watch over progress", a.lookAtProgress)
+	}
+}
+
+func (a *Agent) lookAtProgress() {
+	now := a.clock.NowNs()
+	var written, acked uint64
+	toWrite, toAck := false, false
+	for _, l := range a.lanes {
+		toWrite = toWrite || l.Written() < l.Derived()
+		toAck = toAck || l.Acked() < min(l.Written(), l.Derived())
+		written += l.Written()
+		acked += l.Acked()
+	}
+	a.writing.look(written, toWrite, now)
+	if a.deliverer != nil {
+		acked += a.deliverer.Stats.Batches.Load()
+		if d := a.pastRuns.deliverer.Load(); d != nil {
+			acked += d.Stats.Batches.Load()
 		}
-		a.writing.look(written, toWrite, now)
-		if a.deliverer != nil {
-			acked += a.deliverer.Stats.Batches.Load()
-			if d := a.pastRuns.deliverer.Load(); d != nil {
-				acked += d.Stats.Batches.Load()
-			}
-			a.delivering.look(acked, toAck, now)
-		}
+		a.delivering.look(acked, toAck, now)
 	}
 }
 
@@ -350,6 +354,7 @@ func (a *Agent) troubles() []string {
 	if t := a.inQuarantine.Load(); t != nil && *t != "" {
 		out = append(out, *t)
 	}
+	out = append(out, a.panics.troubles()...)
 	for i, s := range a.sessions {
 		st := s.Status()
 		if vain := s.InVain(); vain != "" {

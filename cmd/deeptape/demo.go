@@ -203,7 +203,7 @@ func verified(ctx context.Context, cfg config.Config) error {
 	res, err := query(ctx, cfg.QuestDB, `SELECT venue, symbol, stream, 100.0 * sum(CASE WHEN state = 'verified' THEN span ELSE 0 END) / sum(span) percent FROM (
   SELECT c.venue venue, c.symbol symbol, c.stream stream, c.state state, (c.ts_end - c.ts)::long + 1 span
   FROM coverage c JOIN (SELECT venue, symbol, stream, min(ts) first FROM coverage WHERE state = 'verified' GROUP BY venue, symbol, stream) v ON (venue, symbol, stream)
-  WHERE c.ts >= v.first AND c.cause IS NULL OR c.ts >= v.first AND c.cause <> 'start') GROUP BY venue, symbol, stream ORDER BY venue, symbol, stream`)
+  WHERE c.ts >= v.first AND c.cause IS NULL OR c.ts >= v.first AND c.cause <> 'start') GROUP BY venue, symbol, stream ORDER BY venue, symbol, stream`, "venue", "symbol", "stream", "percent")
 	if err != nil {
 		return err
 	}
@@ -230,10 +230,10 @@ func verified(ctx context.Context, cfg config.Config) error {
 	return nil
 }
 
-func query(ctx context.Context, conf, sql string) (*qdb.Result, error) {
+func query(ctx context.Context, conf, sql string, columns ...string) (*qdb.Result, error) {
 	c, err := qdb.ParseConf(conf)
 	if err != nil {
 		return nil, err
 	}
-	return qdb.Open(c).Query(ctx, sql)
+	return qdb.Open(c).Query(ctx, sql, columns...)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -27,9 +28,12 @@ GROUP BY t.venue, t.symbol, t.side ORDER BY t.venue, t.symbol, t.side`},
 
 // ask prints the queries and what the database answers.
 func ask(ctx context.Context, conf string) error {
-	res, err := query(ctx, conf, "SELECT max(ts) at FROM book_delta WHERE venue = 'binance' AND symbol = 'BTCUSDT'")
+	res, err := query(ctx, conf, "SELECT max(ts) at FROM book_delta WHERE venue = 'binance' AND symbol = 'BTCUSDT'", "at")
 	if err != nil {
 		return err
+	}
+	if res.Len() == 0 {
+		return errors.New("QuestDB has answered no row to a maximum: does something else answer in its place?")
 	}
 	last, _ := res.Time(0, "at")
 	at := time.Unix(0, last).Add(-time.Second).UTC().Format(time.RFC3339Nano)

@@ -23,6 +23,7 @@ package deliver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -119,6 +120,7 @@ type Deliverer struct {
 	lackingEvery         int64         // ns
 
 	stopping atomic.Bool
+	broken   atomic.Pointer[task.PanicError] // of a task beside Run, which then ends
 	Health   Health
 	Stats    Stats
 }
@@ -202,11 +204,11 @@ func (d *Deliverer) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	keep := d.sched.AfterFunc(ctx, d.ringAll)
 	tasks := task.NewGroup(d.sched)
-	tasks.Go("prepare", func() { d.prepare(ctx) })
+	tasks.Go("prepare", func() { d.orStop("making the database ready", func() { d.prepare(ctx) }) })
 	for i, p := range d.posters {
-		tasks.Go(fmt.Sprint("poster ", i+1), func() { p.run(ctx) })
+		tasks.Go(fmt.Sprint("poster ", i+1), func() { d.orStop("a poster of rows", func() { p.run(ctx) }) })
 	}
-	tasks.Go("low rate", func() { d.slow.run(ctx) })
+	tasks.Go("low rate", func() { d.orStop("the sender of coverage", func() { d.slow.run(ctx) }) })
 	tasks.Go("watch", func() { d.watch(ctx) })
 	defer func() {
 		keep()
@@ -218,6 +220,9 @@ func (d *Deliverer) Run(ctx context.Context) error {
 		worked, err := d.step()
 		if err != nil {
 			return err
+		}
+		if p := d.broken.Load(); p != nil {
+			return p
 		}
 		if ctx.Err() != nil {
 			return d.leftBehind()
@@ -237,6 +242,16 @@ func (d *Deliverer) Run(ctx context.Context) error {
 			continue
 		}
 		d.bell.Wait(d.parkFor())
+	}
+}
+
+// orStop runs a task that rows pass through, and ends the delivery if it panics: nobody
+// knows then what became of its batch, and the journal has the rows.
+func (d *Deliverer) orStop(what string, run func()) {
+	var p *task.PanicError
+	if errors.As(task.Guard(what, func() error { run(); return nil }), &p) {
+		d.broken.Store(p)
+		d.bell.Ring()
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"deeptape/hotpath/task"
 	"deeptape/ilp/qdb"
 	"deeptape/ilp/schema"
 )
@@ -22,26 +23,37 @@ func (d *Deliverer) watch(ctx context.Context) {
 	db := qdb.Open(d.opt.DB)
 	defer db.Close()
 	for {
-		text, lag, wal, err := d.walState(ctx, db)
-		if err == nil {
-			d.Stats.LagTxns.Store(lag)
-			if d.Health.set(fromWAL, text, d.clock()) {
-				if text != "" {
-					d.opt.Log.Error("QuestDB takes rows and does not show them", "reason", text)
-				} else {
-					d.opt.Log.Info("QuestDB shows all of our tables again")
-				}
-			}
-			err = d.lookForAcked(ctx, db, wal)
-		}
+		// A panic here is told like any other reason why nobody can tell, and the rows go on.
+		err := task.Guard("the watch over QuestDB's tables", func() error { return d.lookAtTables(ctx, db) })
 		if err != nil && ctx.Err() == nil && !errors.Is(err, qdb.ErrUnreachable) {
 			// That nobody answers is the posters' to tell.
-			d.Health.set(fromWAL, "cannot tell whether QuestDB shows what it took: "+err.Error(), d.clock())
+			news := d.Health.set(fromWAL, "cannot tell whether QuestDB shows what it took: "+err.Error(), d.clock())
+			var p *task.PanicError
+			if errors.As(err, &p) && news {
+				d.opt.Log.Error("a part of the agent has panicked; recording goes on", "err", p, "stack", string(p.Stack))
+			}
 		}
 		if !d.sched.Sleep(ctx, d.watchEvery) {
 			return
 		}
 	}
+}
+
+// lookAtTables asks for their state, and now and then for what they must have.
+func (d *Deliverer) lookAtTables(ctx context.Context, db *qdb.DB) error {
+	text, lag, wal, err := d.walState(ctx, db)
+	if err != nil {
+		return err
+	}
+	d.Stats.LagTxns.Store(lag)
+	if d.Health.set(fromWAL, text, d.clock()) {
+		if text != "" {
+			d.opt.Log.Error("QuestDB takes rows and does not show them", "reason", text)
+		} else {
+			d.opt.Log.Info("QuestDB shows all of our tables again")
+		}
+	}
+	return d.lookForAcked(ctx, db, wal)
 }
 
 // walState names the suspended ones of our tables, with what heals them, and

@@ -113,9 +113,12 @@ func unspoken(ctx context.Context, db *exporter, opt *Options, k key, rep *Symbo
 		return nil
 	}
 	r, err := db.query(ctx, fmt.Sprintf("SELECT count() n, min(ts)::long first, max(ts)::long last FROM %s WHERE venue = %s AND symbol = %s AND ts BETWEEN %s AND %s",
-		st.table, qdb.Quote(k.venue), qdb.Quote(k.symbol), qdb.FormatTime(max(st.until+1, opt.From)), qdb.FormatTime(opt.until())))
+		st.table, qdb.Quote(k.venue), qdb.Quote(k.symbol), qdb.FormatTime(max(st.until+1, opt.From)), qdb.FormatTime(opt.until())), "n", "first", "last")
 	if err != nil {
 		return err
+	}
+	if r.Len() != 1 {
+		return fmt.Errorf("cannot check %s: QuestDB has answered %d rows to a count", st.table, r.Len())
 	}
 	n, _ := r.Int(0, "n")
 	first, _ := r.Int(0, "first")

@@ -44,9 +44,9 @@ func (e *exporter) export(ctx context.Context, sql string, fn func(row [][]byte)
 }
 
 // query is qdb.DB.Query of what only reads, asked again as again does.
-func (e *exporter) query(ctx context.Context, sql string) (r *qdb.Result, err error) {
+func (e *exporter) query(ctx context.Context, sql string, columns ...string) (r *qdb.Result, err error) {
 	err = again(ctx, func() error {
-		r, err = e.db.Query(ctx, sql)
+		r, err = e.db.Query(ctx, sql, columns...)
 		return err
 	})
 	return r, err

@@ -126,7 +126,7 @@ func bookFrom(ctx context.Context, db *exporter, k key, ivs []interval, from int
 		return from, nil
 	}
 	r, err := db.query(ctx, fmt.Sprintf("SELECT max(ts)::long t FROM %s WHERE venue = %s AND symbol = %s AND ts BETWEEN %s AND %s AND (flags & 17) = 17",
-		tableBook, qdb.Quote(k.venue), qdb.Quote(k.symbol), qdb.FormatTime(start), qdb.FormatTime(from)))
+		tableBook, qdb.Quote(k.venue), qdb.Quote(k.symbol), qdb.FormatTime(start), qdb.FormatTime(from)), "t")
 	if err != nil {
 		return 0, err
 	}

@@ -20,7 +20,8 @@ func waitApplied(ctx context.Context, db *exporter, progress io.Writer) error {
 	goal := map[string]int64{}
 	deadline := time.Now().Add(waitAppliedMax)
 	for round := 0; ; round++ {
-		r, err := db.query(ctx, "SELECT name, suspended, writerTxn, sequencerTxn, errorMessage FROM wal_tables()")
+		r, err := db.query(ctx, "SELECT name, suspended, writerTxn, sequencerTxn, errorMessage FROM wal_tables()",
+			"name", "suspended", "writerTxn", "sequencerTxn", "errorMessage")
 		if err != nil {
 			return fmt.Errorf("cannot ask for the state of the tables: %w", err)
 		}

@@ -47,7 +47,9 @@ func (s *Session) fetch(a feed.Action) {
 	request := s.opt.Venue.SnapshotRequest(inst.Symbol, s.cfg.Depth)
 	s.fetches.Go("fetch", func() {
 		defer end()
-		ans, ok := s.get(ctx, request, a)
+		var ans answer
+		var ok bool
+		s.beside("a request", func() { ans, ok = s.get(ctx, request, a) })
 		if !ok {
 			return
 		}

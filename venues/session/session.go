@@ -122,6 +122,7 @@ type Session struct {
 
 	counters Counters
 	vain     vain
+	broken   atomic.Pointer[task.PanicError] // of a goroutine beside the owner
 	status   atomic.Pointer[feed.Status]
 }
 
@@ -158,7 +159,9 @@ func (s *Session) Status() *feed.Status { return s.status.Load() }
 // takes nothing at the end.
 func (s *Session) Run(ctx context.Context) error {
 	defer s.lane.Close()
-	defer s.fetches.Wait() // their context ends with their connection
+	defer s.fetches.Wait() // their context ends with their connection, or a panic
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	keep := s.sched.AfterFunc(ctx, s.interrupt)
 	defer keep()
 	s.stopping = ctx
@@ -178,6 +181,9 @@ func (s *Session) Run(ctx context.Context) error {
 		if err != nil {
 			if ctx.Err() != nil {
 				break
+			}
+			if p := s.broken.Load(); p != nil {
+				return p
 			}
 			s.unreserve(s.lines.line)
 			s.failed(0)
@@ -228,7 +234,7 @@ func (s *Session) dial(ctx context.Context) (Conn, error) {
 	var err error
 	var done atomic.Bool
 	s.sched.Go("dial", func() {
-		conn, err = s.connect(ctx)
+		s.beside("a dial", func() { conn, err = s.connect(ctx) })
 		done.Store(true)
 		s.bell.Ring()
 	})
@@ -242,6 +248,9 @@ func (s *Session) dial(ctx context.Context) (Conn, error) {
 			}
 			return nil, broken
 		}
+	}
+	if p := s.broken.Load(); p != nil {
+		return nil, p
 	}
 	return conn, err
 }
@@ -285,12 +294,24 @@ func (s *Session) untilTick() time.Duration {
 	return time.Duration(max(0, s.nextTick-s.clock.NowNs()))
 }
 
+// beside runs what a goroutine does for the owner, who ends the run if it panics.
+func (s *Session) beside(what string, run func()) {
+	var p *task.PanicError
+	if errors.As(task.Guard(what, func() error { run(); return nil }), &p) {
+		s.broken.Store(p)
+		s.interrupt()
+	}
+}
+
 func (s *Session) tick() error {
 	now := s.clock.NowNs()
 	if now < s.nextTick {
 		return nil
 	}
 	s.nextTick = max(s.nextTick+tickNs, now+tickNs/2)
+	if p := s.broken.Load(); p != nil {
+		return p
+	}
 	_, err := s.input(event.InputTick, now, 0, nil)
 	// A keyframe stands at a frame boundary, and is offered like any other input.
 	// It holds the machine's state as it is now, so no loss may be booked before

@@ -253,7 +253,7 @@ func (s *Session) dialSide(ctx context.Context) {
 	ctx, d.cancel = context.WithCancel(ctx)
 	l.side = d
 	l.readers.Go("second line", func() {
-		s.readSide(ctx, d)
+		s.beside("the reader of the second line", func() { s.readSide(ctx, d) })
 		d.ended.Store(true)
 		s.interrupt()
 	})
