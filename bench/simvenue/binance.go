@@ -129,7 +129,7 @@ func (b *binance) quote(t *topic, _ int64, bid, ask level) payload {
 func (b *binance) trades(t *topic, list []world.Event) payload {
 	e := list[0]
 	return b.payload(t, fmt.Appendf(nil, `{"e":"trade","E":%d,"s":"%s","t":%d,"p":"%s","q":"%s","T":%d,"m":%t,"M":true}`,
-		e.AtNs/1e6, t.sym.name, e.TradeID, b.px(t.sym, e.Px), b.qty(t.sym, e.Qty), e.AtNs/1e6, e.BuyerIsMaker))
+		e.StampNs/1e6, t.sym.name, e.TradeID, b.px(t.sym, e.Px), b.qty(t.sym, e.Qty), e.StampNs/1e6, e.BuyerIsMaker))
 }
 
 func (b *binance) reader() func([]byte, *fastjson.Value) (recorded, error) {

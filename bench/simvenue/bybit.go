@@ -211,9 +211,9 @@ func (b *bybit) snapshot(t *topic) payload {
 		if t.sym.src.world == nil {
 			return payload{}
 		}
-		return b.quote(t, t.src.atNs, t.sym.quote[0], t.sym.quote[1])
+		return b.quote(t, t.src.stampNs(), t.sym.quote[0], t.sym.quote[1])
 	}
-	return b.frame(t, "snapshot", t.src.atNs, t.sym.book.top(true, t.depth), t.sym.book.top(false, t.depth))
+	return b.frame(t, "snapshot", t.src.stampNs(), t.sym.book.top(true, t.depth), t.sym.book.top(false, t.depth))
 }
 
 func (b *bybit) diff(t *topic, atNs int64, bids, asks []level) payload {
@@ -248,9 +248,9 @@ func (b *bybit) trades(t *topic, list []world.Event) payload {
 			id = fmt.Sprintf("%08x-%04x-5%03x-8%03x-%012x", uint32(e.TradeID*2654435761), e.TradeID>>16&0xffff, e.TradeID&0xfff, e.TradeID>>12&0xfff, e.TradeID)
 		}
 		parts = append(parts, fmt.Appendf(nil, `{"T":%d,"s":"%s","S":"%s","v":"%s","p":"%s",%s"i":"%s","BT":false,"RPI":false,"seq":%d}`,
-			e.AtNs/1e6, t.sym.name, side, b.qty(t.sym, e.Qty), b.px(t.sym, e.Px), tick, id, t.sym.book.lastID))
+			e.StampNs/1e6, t.sym.name, side, b.qty(t.sym, e.Qty), b.px(t.sym, e.Px), tick, id, t.sym.book.lastID))
 	}
-	out := fmt.Appendf(nil, `{"topic":"%s","type":"snapshot","ts":%d,"data":[`, t.name, list[0].AtNs/1e6)
+	out := fmt.Appendf(nil, `{"topic":"%s","type":"snapshot","ts":%d,"data":[`, t.name, list[0].StampNs/1e6)
 	return payload{bare: append(joinJSON(out, parts), "]}"...)}
 }
 
@@ -321,7 +321,7 @@ func (b *bybit) rest(r Request) Answer {
 		out := fmt.Appendf(nil, `{"retCode":0,"retMsg":"OK","result":{"s":"%s","a":`, sym.name)
 		out = appendPairs(out, sym.book.top(false, n))
 		out = appendPairs(append(out, `,"b":`...), sym.book.top(true, n))
-		ms := sym.src.atNs / 1e6
+		ms := sym.src.stampNs() / 1e6
 		return ok(fmt.Appendf(out, `,"ts":%d,"u":%d,"seq":%d,"cts":%d},"retExtInfo":{},"time":%d}`, ms, u, sym.book.lastID, ms-3, now))
 	}
 	var parts [][]byte

@@ -220,9 +220,9 @@ func (c *coinbase) snapshot(t *topic) payload {
 		for i := len(t.sym.recent) - 1; i >= 0; i-- {
 			list = append(list, t.sym.recent[i])
 		}
-		return c.payload("market_trades", max(t.src.atNs, c.v.wallNs), append(joinJSON([]byte(`[{"type":"snapshot","trades":[`), list), "]}]"...))
+		return c.payload("market_trades", max(t.src.atNs, c.v.wallNs)+t.src.skewNs, append(joinJSON([]byte(`[{"type":"snapshot","trades":[`), list), "]}]"...))
 	}
-	return c.book(t, "snapshot", t.src.atNs, t.sym.book.top(true, 0), t.sym.book.top(false, 0))
+	return c.book(t, "snapshot", t.src.stampNs(), t.sym.book.top(true, 0), t.sym.book.top(false, 0))
 }
 
 func (c *coinbase) diff(t *topic, atNs int64, bids, asks []level) payload {
@@ -261,7 +261,7 @@ func (c *coinbase) trade(sym *symbol, e world.Event) []byte {
 		side = "BUY"
 	}
 	return fmt.Appendf(nil, `{"product_id":"%s","trade_id":"%d","price":"%s","size":"%s","time":"%s","side":"%s"}`,
-		sym.name, e.TradeID, c.px(sym, e.Px), c.qty(sym, e.Qty), rfc3339(e.AtNs, 6), side)
+		sym.name, e.TradeID, c.px(sym, e.Px), c.qty(sym, e.Qty), rfc3339(e.StampNs, 6), side)
 }
 
 func (c *coinbase) trades(t *topic, list []world.Event) payload {
@@ -269,7 +269,7 @@ func (c *coinbase) trades(t *topic, list []world.Event) payload {
 	for i := len(list) - 1; i >= 0; i-- {
 		parts = append(parts, c.trade(t.sym, list[i]))
 	}
-	return c.payload("market_trades", list[0].AtNs, append(joinJSON([]byte(`[{"type":"update","trades":[`), parts), "]}]"...))
+	return c.payload("market_trades", list[0].StampNs, append(joinJSON([]byte(`[{"type":"update","trades":[`), parts), "]}]"...))
 }
 
 func (c *coinbase) reader() func([]byte, *fastjson.Value) (recorded, error) {
@@ -371,7 +371,7 @@ func (c *coinbase) rest(r Request) Answer {
 		}
 		bid, _ := sym.book.best(true)
 		return ok(fmt.Appendf(nil, `{"pricebook":{"product_id":"%s","bids":[%s],"asks":[%s],"time":"%s"},"last":"%s","mid_market":"%s","spread_bps":"0","spread_absolute":"0"}`,
-			sym.name, side(sym.book.top(true, limit)), side(sym.book.top(false, limit)), rfc3339(sym.src.atNs, 6), bid.px, bid.px))
+			sym.name, side(sym.book.top(true, limit)), side(sym.book.top(false, limit)), rfc3339(sym.src.stampNs(), 6), bid.px, bid.px))
 	}
 	return Answer{Status: 404, Body: []byte(`{"error":"NOT_FOUND"}`)}
 }

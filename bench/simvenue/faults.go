@@ -334,7 +334,7 @@ func (v *Venue) cross(t *topic, p payload) payload {
 	for _, form := range [][2]string{
 		{`"bids":[`, `{"price":` + ask.px + `,"qty":` + ask.qty + `}`},
 		{`"bids":[`, `["` + ask.px + `","` + ask.qty + `","0","1"]`},
-		{`"updates":[`, `{"side":"bid","event_time":"` + rfc3339(t.src.atNs-3_000_000, 6) + `","price_level":"` + ask.px + `","new_quantity":"` + ask.qty + `"}`},
+		{`"updates":[`, `{"side":"bid","event_time":"` + rfc3339(t.src.stampNs()-3_000_000, 6) + `","price_level":"` + ask.px + `","new_quantity":"` + ask.qty + `"}`},
 		{`"b":[`, `["` + ask.px + `","` + ask.qty + `"]`},
 	} {
 		switch v.proto.(type) {

@@ -234,7 +234,7 @@ func (k *kraken) snapshot(t *topic) payload {
 		list := t.sym.recent[max(len(t.sym.recent)-50, 0):]
 		return payload{bare: append(joinJSON([]byte(`{"channel":"trade","type":"snapshot","data":[`), list), "]}"...)}
 	}
-	return k.frame(t, "snapshot", t.src.atNs, t.sym.book.top(true, t.depth), t.sym.book.top(false, t.depth))
+	return k.frame(t, "snapshot", t.src.stampNs(), t.sym.book.top(true, t.depth), t.sym.book.top(false, t.depth))
 }
 
 // diff gives the levels in no order, and now and then one price twice: the last
@@ -296,7 +296,7 @@ func (k *kraken) trade(sym *symbol, e world.Event) []byte {
 		side = "sell"
 	}
 	return fmt.Appendf(nil, `{"symbol":%q,"side":"%s","price":%s,"qty":%s,"ord_type":"limit","trade_id":%d,"timestamp":"%s"}`,
-		sym.name, side, k.px(sym, e.Px), k.qty(sym, e.Qty), e.TradeID, rfc3339(e.AtNs, 6))
+		sym.name, side, k.px(sym, e.Px), k.qty(sym, e.Qty), e.TradeID, rfc3339(e.StampNs, 6))
 }
 
 func (k *kraken) trades(t *topic, list []world.Event) payload {
@@ -404,7 +404,7 @@ func (k *kraken) rest(r Request) Answer {
 			count = 100
 		}
 		for _, sym := range list {
-			at := sym.src.atNs / 1e9
+			at := sym.src.stampNs() / 1e9
 			side := func(levels []level) []byte {
 				var rows [][]byte
 				for _, l := range levels {

@@ -3,6 +3,8 @@ package simvenue
 import (
 	"fmt"
 	"hash/fnv"
+	"math/rand/v2"
+	"regexp"
 	"strings"
 
 	"deeptape/bench/world"
@@ -11,14 +13,12 @@ import (
 // Markets gives the symbols of a venue plausible markets, with books of the size
 // that the venue really has: the first at full pace, the rest at a tenth.
 func Markets(venue string, symbols ...string) []world.Symbol {
-	if venue == "binance" {
-		return world.Symbols(symbols...)
-	}
 	var list []world.Symbol
 	for i, name := range symbols {
+		mid := midOf(name)
 		base, _ := pair(name)
-		m := world.Symbols(base + "USDT")[0] // by what is traded, whatever it is paid in
-		m.Name = name
+		m := world.Symbols(mid)[0] // by what is traded, whichever dollar it is paid in
+		m.Name, m.Mid = name, mid
 		if i > 0 {
 			m.PerMille = 100
 		}
@@ -42,18 +42,75 @@ func Markets(venue string, symbols ...string) []world.Symbol {
 	return list
 }
 
-// NewMarkets makes the markets of a venue's symbols. The same seed gives another
-// market at every venue.
+// midOf is the true mid that a venue's symbol follows: one for all pairs of the same base
+// against any dollar, one for each pair besides.
+func midOf(symbol string) string {
+	base, quote := pair(symbol)
+	switch quote {
+	case "USD", "USDT", "USDC", "FDUSD", "BUSD", "TUSD":
+		quote = "USDT"
+	}
+	return base + quote
+}
+
+// FollowerOf says how a venue follows the true mids of a seed's world, and what its clock
+// shows, drawn from the seed. Binance leads: it follows at once.
+func FollowerOf(venue string, seed uint64) world.Follower {
+	h := fnv.New64a()
+	h.Write([]byte(venue))
+	rng := rand.New(rand.NewPCG(seed, h.Sum64()))
+	f := world.Follower{
+		Seed:     seed,
+		DelayNs:  (5 + rng.Int64N(116)) * 1_000_000,
+		OffsetNs: (rng.Int64N(41) - 20) * 1_000_000,
+		DriftPpb: rng.Int64N(4001) - 2000,
+		JitterNs: rng.Int64N(3) * 1_000_000,
+	}
+	if venue == "binance" {
+		f.DelayNs = 0
+	}
+	return f
+}
+
+// NewMarkets makes the markets of a venue's symbols, in the world of the seed: the true
+// mids are the same at every venue, which follows them as FollowerOf says; its books and
+// trades are its own.
 func NewMarkets(venue string, seed uint64, startNs int64, symbols ...string) (*world.World, error) {
 	if protocols[venue] == nil {
 		return nil, unknownVenue(venue)
+	}
+	follow := FollowerOf(venue, seed)
+	for _, name := range symbols {
+		if err := spelled(venue, name); err != nil {
+			return nil, err
+		}
 	}
 	if venue != "binance" {
 		h := fnv.New64a()
 		h.Write([]byte(venue))
 		seed ^= h.Sum64()
 	}
-	return world.New(seed, world.Spec{Symbols: Markets(venue, symbols...), StartNs: startNs})
+	return world.New(seed, world.Spec{Symbols: Markets(venue, symbols...), StartNs: startNs, Follow: &follow})
+}
+
+// spelled refuses a symbol that the venue cannot have.
+func spelled(venue, symbol string) error {
+	form, example := regexp.MustCompile(`^[A-Z0-9]{2,}$`), "BTCUSDT"
+	switch venue {
+	case "coinbase":
+		form, example = regexp.MustCompile(`^[A-Z0-9]+-[A-Z0-9]+$`), "BTC-USD"
+	case "kraken":
+		form, example = regexp.MustCompile(`^[A-Za-z0-9.]+/[A-Za-z0-9]+$`), "BTC/USD"
+	case "okx":
+		form, example = regexp.MustCompile(`^[A-Z0-9]+-[A-Z0-9]+(-[A-Z0-9]+)*$`), "BTC-USDT"
+	}
+	if form.MatchString(symbol) {
+		return nil
+	}
+	if strings.ContainsAny(symbol, "*?!") {
+		return fmt.Errorf("cannot make a market %q at %s: it is a pattern, and there is no list that it could choose from; name the symbols, like %s", symbol, venue, example)
+	}
+	return fmt.Errorf("cannot make a market %q at %s: its symbols are written like %s", symbol, venue, example)
 }
 
 func unknownVenue(name string) error {

@@ -65,7 +65,7 @@ func (o *okx) tick(s *Session) {
 			continue
 		}
 		t.lastNs = now
-		p := o.v.dress(t, o.frame(t, "update", t.src.atNs, nil, nil, t.seq))
+		p := o.v.dress(t, o.frame(t, "update", t.src.stampNs(), nil, nil, t.seq))
 		o.v.tell(t, p, false, nil)
 		for _, x := range t.subs {
 			if !x.silent[t] {
@@ -190,11 +190,11 @@ func (o *okx) snapshot(t *topic) payload {
 		if t.sym.src.world == nil {
 			return payload{}
 		}
-		return o.quote(t, t.src.atNs, t.sym.quote[0], t.sym.quote[1])
+		return o.quote(t, t.src.stampNs(), t.sym.quote[0], t.sym.quote[1])
 	case kindTrade:
 		return payload{}
 	}
-	return o.frame(t, "snapshot", t.src.atNs, t.sym.book.top(true, okxDepth), t.sym.book.top(false, okxDepth), -1)
+	return o.frame(t, "snapshot", t.src.stampNs(), t.sym.book.top(true, okxDepth), t.sym.book.top(false, okxDepth), -1)
 }
 
 func (o *okx) diff(t *topic, atNs int64, bids, asks []level) payload {
@@ -274,7 +274,7 @@ func (o *okx) trades(t *topic, list []world.Event) payload {
 			side = "sell"
 		}
 		parts = append(parts, fmt.Appendf(nil, `{"instId":"%s","tradeId":"%d","px":"%s","sz":"%s","side":"%s","ts":"%d","count":"%d","source":"0","seqId":%d}`,
-			t.sym.name, e.TradeID, o.px(t.sym, e.Px), o.qty(t.sym, e.Qty), side, e.AtNs/1e6, n, t.sym.book.lastID))
+			t.sym.name, e.TradeID, o.px(t.sym, e.Px), o.qty(t.sym, e.Qty), side, e.StampNs/1e6, n, t.sym.book.lastID))
 	}
 	out := fmt.Appendf(nil, `{"arg":{"channel":"trades","instId":"%s"},"data":[`, t.sym.name)
 	return payload{bare: append(joinJSON(out, parts), "]}"...)}
@@ -354,7 +354,7 @@ func (o *okx) rest(r Request) Answer {
 		n = min(n, okxDepth)
 		out := okxLevels([]byte(`{"code":"0","msg":"","data":[{"asks":`), sym.book.top(false, n))
 		out = okxLevels(append(out, `,"bids":`...), sym.book.top(true, n))
-		return ok(fmt.Appendf(out, `,"ts":"%d","seqId":%d}]}`, sym.src.atNs/1e6, sym.book.lastID))
+		return ok(fmt.Appendf(out, `,"ts":"%d","seqId":%d}]}`, sym.src.stampNs()/1e6, sym.book.lastID))
 	}
 	return Answer{Status: 404, Body: []byte(`{"code":"404","msg":"Not Found","data":[]}`)}
 }

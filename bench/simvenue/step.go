@@ -15,6 +15,9 @@ func (v *Venue) step(ev *event) {
 		return
 	}
 	ev.sym.src.atNs = ev.atNs
+	if ev.sym.src.world != nil {
+		ev.sym.src.skewNs = ev.made.StampNs - ev.made.AtNs
+	}
 	if src := ev.sym.src; src.graceNs > 0 && ev.atNs >= src.graceNs {
 		v.endGrace(src)
 	}
@@ -90,6 +93,9 @@ func (v *Venue) endGrace(src *source) {
 	}
 }
 
+// stampNs is the time of the last event by the venue's clock.
+func (s *source) stampNs() int64 { return s.atNs + s.skewNs }
+
 // made lets an event of a made market happen.
 func (v *Venue) made(ev *event) {
 	sym, e := ev.sym, ev.made
@@ -110,7 +116,7 @@ func (v *Venue) made(ev *event) {
 			}
 			t.events++
 			t.prev, t.seq, t.aux = t.seq, v.nextID(t, e.Last), e.Last
-			v.deliver(t, v.proto.quote(t, e.AtNs, sym.quote[0], sym.quote[1]), nil)
+			v.deliver(t, v.proto.quote(t, e.StampNs, sym.quote[0], sym.quote[1]), nil)
 		}
 	case world.Diff:
 		v.madeDiff(sym, e)
@@ -164,7 +170,7 @@ func (v *Venue) madeDiff(sym *symbol, e world.Event) {
 		if t.prev == 0 {
 			t.prev = e.First - 1
 		}
-		frames = append(frames, frame{t, v.proto.diff(t, e.AtNs, b, a)})
+		frames = append(frames, frame{t, v.proto.diff(t, e.StampNs, b, a)})
 	}
 	v.update(sym, frames, e.First, e.Last)
 }

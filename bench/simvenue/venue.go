@@ -222,6 +222,7 @@ type source struct {
 	lastSub int64 // wall ns of the latest
 	skipped int
 	atNs    int64    // of the last event; before it, of the source's beginning
+	skewNs  int64    // what the venue's clock shows more than that; 0 for a recording
 	queue   []*event // of a recording
 
 	// After the fault disconnect without a clock: up to graceNs of feed time no
@@ -390,7 +391,7 @@ func (v *Venue) Next() *Event {
 // Event is something that happens at the venue at AtNs.
 type Event struct{ ev *event }
 
-// AtNs is the time of the event, ns since 1970, on the venue's clock.
+// AtNs is when the event happens, ns since 1970, whatever the venue's clock shows.
 func (e *Event) AtNs() int64 { return e.ev.atNs }
 
 // Step lets an event happen: what it makes is sent to the sessions that are

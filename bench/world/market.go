@@ -48,8 +48,9 @@ type market struct {
 	weather    regime
 	weatherEnd int64
 	trendUp    bool
-	opNs       int64 // when the next change happens
-	diffNs     int64 // when the next window ends
+	opNs       int64   // when the next change happens
+	diffNs     int64   // when the next window ends
+	lead       *follow // nil: it walks by itself
 
 	queue   []Event // made and not yet given; queue[0] is next
 	bidsOut []Level // backing of the diff given last
@@ -66,8 +67,8 @@ func newMarket(index int, s Symbol, startNs int64, rng *rand.Rand) *market {
 	m.diffID = m.id
 	// All symbols end their windows on a whole millisecond, each at its own.
 	m.diffNs = startNs - startNs%1_000_000 + rng.Int64N(100)*1_000_000 + 1_000_000
-	m.weatherEnd = startNs + m.spread(m.weather.meanNs)
-	m.opNs = startNs + m.spread(m.meanOp())
+	m.weatherEnd = startNs + spread(m.rng, m.weather.meanNs)
+	m.opNs = startNs + spread(m.rng, m.meanOp())
 	span := m.sym.StartPx / m.tick * 3 / 10
 	depth := min(int64(s.Depth), span/2)
 	m.slope = min((span-depth)*4096/(depth*depth), 34)
@@ -106,11 +107,11 @@ func (m *market) gap(ticks int64) int64 {
 }
 
 // spread draws a time with about the given mean, more often short than long.
-func (m *market) spread(mean int64) int64 {
-	if m.rng.IntN(10) < 6 {
-		return m.rng.Int64N(mean/8+1) + 1
+func spread(rng *rand.Rand, mean int64) int64 {
+	if rng.IntN(10) < 6 {
+		return rng.Int64N(mean/8+1) + 1
 	}
-	return m.rng.Int64N(mean*481/100) + 1
+	return rng.Int64N(mean*481/100) + 1
 }
 
 func (m *market) meanOp() int64 {
@@ -136,9 +137,12 @@ func (m *market) top() [2]Level {
 // fill makes events until there is one to give.
 func (m *market) fill() {
 	for len(m.queue) == 0 {
-		if m.diffNs <= m.opNs {
+		switch {
+		case m.lead != nil && m.lead.nextNs < min(m.diffNs, m.opNs):
+			m.hear()
+		case m.diffNs <= m.opNs:
 			m.endWindow()
-		} else {
+		default:
 			m.change()
 		}
 	}
@@ -212,11 +216,19 @@ func (m *market) change() {
 		far := int64(1) << m.rng.IntN(reach+1)
 		m.inBook(bid, far+m.rng.Int64N(far))
 	}
+	if m.lead != nil {
+		m.astray(at)
+	}
+	m.tellQuote(at)
+	m.opNs = at + spread(m.rng, m.meanOp())
+}
+
+// tellQuote makes a quote if the touch is another than that of the last one.
+func (m *market) tellQuote(at int64) {
 	if t := m.top(); t != m.quoted {
 		m.quoted = t
 		m.queue = append(m.queue, Event{AtNs: at, Symbol: m.index, Kind: Quote, Last: m.id, Bid: t[0], Ask: t[1]})
 	}
-	m.opNs = at + m.spread(m.meanOp())
 }
 
 func (m *market) turnWeather(at int64) {
@@ -228,7 +240,7 @@ func (m *market) turnWeather(at int64) {
 	default:
 		m.weather = burst
 	}
-	m.weatherEnd = at + m.spread(m.weather.meanNs)
+	m.weatherEnd = at + spread(m.rng, m.weather.meanNs)
 	m.trendUp = m.rng.IntN(2) == 0
 	// A market that has run far away turns round.
 	if best := m.quoted[0].Px; best < m.sym.StartPx/2 {
@@ -319,15 +331,20 @@ func (m *market) sweep(at int64, buy bool) {
 			take = min(take, best.Qty)
 		}
 		m.set(!buy, best.Px, best.Qty-take)
-		for left := take; left > 0; {
-			qty := left
-			if left > m.lot && m.rng.IntN(5) == 0 {
-				qty = (1 + m.rng.Int64N(left/m.lot)) * m.lot
-			}
-			m.tradeID++
-			m.queue = append(m.queue, Event{AtNs: at, Symbol: m.index, Kind: Trade, TradeID: m.tradeID, Px: best.Px, Qty: qty, BuyerIsMaker: !buy})
-			left -= qty
+		m.fills(at, buy, best.Px, take)
+	}
+}
+
+// fills are the trades of an aggressive order at one price.
+func (m *market) fills(at int64, buy bool, px, take int64) {
+	for left := take; left > 0; {
+		qty := left
+		if left > m.lot && m.rng.IntN(5) == 0 {
+			qty = (1 + m.rng.Int64N(left/m.lot)) * m.lot
 		}
+		m.tradeID++
+		m.queue = append(m.queue, Event{AtNs: at, Symbol: m.index, Kind: Trade, TradeID: m.tradeID, Px: px, Qty: qty, BuyerIsMaker: !buy})
+		left -= qty
 	}
 }
 

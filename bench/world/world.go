@@ -6,6 +6,10 @@
 // the same seed and symbol give the same events on every machine, whichever
 // other symbols are beside them.
 //
+// Several venues may be in one world: their markets of the same thing then follow one
+// true mid, each with a delay and a clock of its own (Mid, Follower). Which levels there
+// are, the sizes, the spread and the trades stay each market's own.
+//
 // Prices and sizes are counts of 1e-8. Every change of a book takes one or more
 // update ids. What changed within 100 ms becomes one diff, which gives each
 // touched level once with its size at the end of the window (0: gone, even if
@@ -36,18 +40,20 @@ const DefaultStartNs = 1_767_225_600_000_000_000
 // Symbol is one market to make.
 type Symbol struct {
 	Name        string
-	StartPx     int64 // counts of 1e-8
-	PxDecimals  int   // the tick is 10^-PxDecimals
-	QtyDecimals int   // the lot is 10^-QtyDecimals; one size in some thousands is finer
-	MaxQtyBits  int   // sizes reach 2^MaxQtyBits lots
-	Depth       int   // levels per side at the start, and about which it stays
-	PerMille    int   // pace; 1000 is about 10 diffs, 100 quotes and 30 trades a second
+	StartPx     int64  // counts of 1e-8
+	PxDecimals  int    // the tick is 10^-PxDecimals
+	QtyDecimals int    // the lot is 10^-QtyDecimals; one size in some thousands is finer
+	MaxQtyBits  int    // sizes reach 2^MaxQtyBits lots
+	Depth       int    // levels per side at the start, and about which it stays
+	PerMille    int    // pace; 1000 is about 10 diffs, 100 quotes and 30 trades a second
+	Mid         string // the true mid that it follows where its Spec has a Follower; "": none
 }
 
 // Spec says which markets there are.
 type Spec struct {
-	Symbols []Symbol // none: Symbols("BTCUSDT", "ETHUSDT", "SOLUSDT")
-	StartNs int64    // 0: DefaultStartNs
+	Symbols []Symbol  // none: Symbols("BTCUSDT", "ETHUSDT", "SOLUSDT")
+	StartNs int64     // 0: DefaultStartNs
+	Follow  *Follower // nil: each market walks by itself, and the clock is right
 }
 
 // Symbols gives names a plausible market each: the first at full pace, the rest
@@ -100,9 +106,10 @@ type Level struct{ Px, Qty int64 }
 
 // Event is one thing that a venue would send.
 type Event struct {
-	AtNs   int64
-	Symbol int // index into World.Symbols
-	Kind   Kind
+	AtNs    int64
+	StampNs int64 // AtNs by the venue's clock; never before that of the event before
+	Symbol  int   // index into World.Symbols
+	Kind    Kind
 
 	First, Last int64   // update ids; a quote has Last only
 	Bids, Asks  []Level // of a diff, best first; a size of 0 removes. Valid until the next Next
@@ -124,6 +131,8 @@ type World struct {
 	startNs int64
 	symbols []Symbol
 	markets []*market
+	follow  *Follower
+	stampNs int64 // of the last event
 }
 
 // New makes the markets of the spec as they are at its start.
@@ -134,13 +143,22 @@ func New(seed uint64, spec Spec) (*World, error) {
 	if spec.StartNs == 0 {
 		spec.StartNs = DefaultStartNs
 	}
-	w := &World{startNs: spec.StartNs, symbols: append([]Symbol(nil), spec.Symbols...)}
+	w := &World{startNs: spec.StartNs, symbols: append([]Symbol(nil), spec.Symbols...), follow: spec.Follow}
+	if f := w.follow; f != nil && (f.DelayNs < 0 || f.JitterNs < 0) {
+		return nil, fmt.Errorf("cannot make a world: a delay of %d ns and a jitter of %d ns, want none below 0", f.DelayNs, f.JitterNs)
+	}
 	seen := map[string]bool{}
 	for i, s := range w.symbols {
 		if seen[s.Name] || s.Name == "" {
 			return nil, fmt.Errorf("cannot make a market %q: the name is empty or already there", s.Name)
 		}
 		seen[s.Name] = true
+		follows := spec.Follow != nil && s.Mid != ""
+		if follows { // it begins where the mid does, on its own grid
+			tick := pow10(8 - max(0, min(s.PxDecimals, 8)))
+			s.StartPx = NewMid(spec.Follow.Seed, s.Mid, spec.StartNs).Px() / tick * tick
+			w.symbols[i] = s
+		}
 		if s.PxDecimals < 0 || s.PxDecimals > 8 || s.QtyDecimals < 0 || s.QtyDecimals > 8 {
 			return nil, fmt.Errorf("cannot make a market %q: decimals %d and %d, want 0 to 8", s.Name, s.PxDecimals, s.QtyDecimals)
 		}
@@ -151,7 +169,11 @@ func New(seed uint64, spec Spec) (*World, error) {
 			return nil, fmt.Errorf("cannot make a market %q: depth %d, pace %d, size bits %d are out of range", s.Name, s.Depth, s.PerMille, s.MaxQtyBits)
 		}
 		rng := rand.New(rand.NewPCG(seed, hash(s.Name)))
-		w.markets = append(w.markets, newMarket(i, s, spec.StartNs, rng))
+		m := newMarket(i, s, spec.StartNs, rng)
+		if follows {
+			m.followMid(spec.Follow, spec.StartNs)
+		}
+		w.markets = append(w.markets, m)
 	}
 	return w, nil
 }
@@ -181,6 +203,11 @@ func (w *World) Next() Event {
 	}
 	ev := first.queue[0]
 	first.queue = first.queue[1:]
+	ev.StampNs = ev.AtNs
+	if w.follow != nil {
+		ev.StampNs = max(w.follow.stamp(w.startNs, ev.AtNs), w.stampNs)
+	}
+	w.stampNs = ev.StampNs
 	return ev
 }
 

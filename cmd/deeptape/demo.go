@@ -57,12 +57,14 @@ func (c *demoCmd) Run(ctx context.Context, _ *slog.Logger) (err error) {
 		return err
 	}
 
-	sim, err := (&simCmd{Symbols: demoMarkets, Seed: c.Seed, Speed: 1, Addr: "127.0.0.1:0"}).start(true)
+	markets := &simCmd{Symbols: demoMarkets, Seed: c.Seed, Speed: 1, Addr: "127.0.0.1:0"}
+	sim, err := markets.start(true)
 	if err != nil {
 		return err
 	}
 	defer sim.Close()
-	say("venues", "simulated at %s, with markets of their own (seed %d): %s", sim.Addr(), c.Seed, strings.Join(demoMarkets, " "))
+	say("venues", "simulated at %s, in one world (seed %d): %s", sim.Addr(), c.Seed, strings.Join(demoMarkets, " "))
+	fmt.Print(markets.follows("           "))
 
 	cfg, err := config.Parse("demo", []byte(simConfig(sim)))
 	if err != nil {

@@ -35,7 +35,10 @@ type simCmd struct {
 
 // Help is what `deeptape sim --help` says besides.
 func (c *simCmd) Help() string {
-	return "Venues: " + strings.Join(simvenue.Venues(), ", ") + ".\n\nFaults:\n\n" + simvenue.FaultHelp()
+	return "The made markets of all venues are in one world: pairs of the same base against any dollar follow one true mid. " +
+		"Binance does at once, each other venue some 5 to 120 ms later, and each venue's clock is off by so much, drifts and jitters. " +
+		"All of it is drawn from --seed, and stands in the printed configuration: a lead or a lag that you find can be held against it. " +
+		"Quotes and trades go out at once; books tell their changes every 100 ms.\n\nVenues: " + strings.Join(simvenue.Venues(), ", ") + ".\n\nFaults:\n\n" + simvenue.FaultHelp()
 }
 
 func (c *simCmd) Run(ctx context.Context, log *slog.Logger) error {
@@ -47,11 +50,30 @@ func (c *simCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	defer s.Close()
-	fmt.Print(simConfig(s))
+	fmt.Print(c.follows("# "), simConfig(s))
 	os.Stdout.Sync()
 	log.Info("simulated venues are up; Ctrl-C ends them", "addr", s.Addr(), "venues", strings.Join(s.Venues(), ","), "symbols", strings.Join(s.Symbols(), ","))
 	<-ctx.Done()
 	return nil
+}
+
+// follows says, a venue a line, how the made markets follow the true mids.
+func (c *simCmd) follows(prefix string) string {
+	made := map[string]bool{}
+	for _, arg := range c.Symbols {
+		venue, _, _ := strings.Cut(arg, ":")
+		made[venue] = true
+	}
+	if len(c.File)+len(c.Symbols) == 0 {
+		made["binance"] = true
+	}
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(made)) {
+		f := simvenue.FollowerOf(name, c.Seed)
+		fmt.Fprintf(&b, "%s%s follows the true mids by %s; its clock is %+d ms off at the start, gains %+.3f µs a second, and its stamps are late by up to %s\n",
+			prefix, name, time.Duration(f.DelayNs), f.OffsetNs/1e6, float64(f.DriftPpb)/1e3, time.Duration(f.JitterNs))
+	}
+	return b.String()
 }
 
 // start makes the server that the flags describe. live: its markets do not wait for
@@ -106,8 +128,8 @@ func (c *simCmd) worlds() (map[string]*world.World, error) {
 	if len(c.File)+len(c.Symbols) == 0 {
 		symbols["binance"] = []string{"BTCUSDT", "ETHUSDT", "SOLUSDT"}
 	}
-	// The seed makes the markets; their venues' clock is ours, or latencies would mean
-	// nothing.
+	// The seed makes the markets; their venues' clocks are near ours, or latencies would
+	// mean nothing.
 	startNs := time.Now().UnixNano()
 	if c.Start != "" {
 		var err error
