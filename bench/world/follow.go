@@ -71,7 +71,7 @@ func (m *market) pull(at int64, up bool) {
 		m.set(!up, far, m.size())
 	}
 	px := near
-	for left := 20 + 180*m.sym.PerMille/1000; left > 0 && (px-own.Px)/dir > 0; left-- {
+	for left := 20 + 60*m.sym.PerMille/1000; left > 0 && (px-own.Px)/dir > 0; left-- {
 		m.set(up, px, m.size())
 		px -= dir * (1 + m.rng.Int64N(2*m.gap((near-px)/dir)-1))
 	}

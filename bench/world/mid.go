@@ -13,7 +13,7 @@ type Mid struct {
 
 const (
 	midStepNs  = 200_000_000 // between two steps, on average
-	midStepPpm = 30          // of the price, at most
+	midStepPpm = 15          // of the price, at most
 )
 
 // NewMid makes the true price that has this name (Symbol.Mid) in the world of a seed.

@@ -38,14 +38,16 @@ func (c *simCmd) Help() string {
 	return "The made markets of all venues are in one world: pairs of the same base against any dollar follow one true mid. " +
 		"Binance does at once, each other venue some 5 to 120 ms later, and each venue's clock is off by so much, drifts and jitters. " +
 		"All of it is drawn from --seed, and stands in the printed configuration: a lead or a lag that you find can be held against it. " +
-		"Quotes and trades go out at once; books tell their changes every 100 ms.\n\nVenues: " + strings.Join(simvenue.Venues(), ", ") + ".\n\nFaults:\n\n" + simvenue.FaultHelp()
+		"Quotes and trades go out at once; books tell their changes every 100 ms. " +
+		"Of more than one venue, at speed 1 and without --start, --for, --faults and --file, the markets go by the clock on the wall and wait for nobody. " +
+		"Else each venue's markets begin when somebody listens: then lags show in ts_event alone, with the clocks in them.\n\nVenues: " + strings.Join(simvenue.Venues(), ", ") + ".\n\nFaults:\n\n" + simvenue.FaultHelp()
 }
 
 func (c *simCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if c.Tape != "" {
 		return c.writeTapes()
 	}
-	s, err := c.start(false)
+	s, err := c.start(c.oneClock())
 	if err != nil {
 		return err
 	}
@@ -57,8 +59,15 @@ func (c *simCmd) Run(ctx context.Context, log *slog.Logger) error {
 	return nil
 }
 
-// follows says, a venue a line, how the made markets follow the true mids.
-func (c *simCmd) follows(prefix string) string {
+// oneClock says whether the markets are to go by the clock on the wall, so that what
+// happens at one venue is as long after another as it is made to be. Nothing must count
+// from where somebody began to listen.
+func (c *simCmd) oneClock() bool {
+	return len(c.madeVenues()) > 1 && c.Speed == 1 && c.Start == "" && c.For == 0 && c.Faults == "" && len(c.File) == 0
+}
+
+// madeVenues are those that have made markets, sorted.
+func (c *simCmd) madeVenues() []string {
 	made := map[string]bool{}
 	for _, arg := range c.Symbols {
 		venue, _, _ := strings.Cut(arg, ":")
@@ -67,8 +76,13 @@ func (c *simCmd) follows(prefix string) string {
 	if len(c.File)+len(c.Symbols) == 0 {
 		made["binance"] = true
 	}
+	return slices.Sorted(maps.Keys(made))
+}
+
+// follows says, a venue a line, how the made markets follow the true mids.
+func (c *simCmd) follows(prefix string) string {
 	var b strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(made)) {
+	for _, name := range c.madeVenues() {
 		f := simvenue.FollowerOf(name, c.Seed)
 		fmt.Fprintf(&b, "%s%s follows the true mids by %s; its clock is %+d ms off at the start, gains %+.3f µs a second, and its stamps are late by up to %s\n",
 			prefix, name, time.Duration(f.DelayNs), f.OffsetNs/1e6, float64(f.DriftPpb)/1e3, time.Duration(f.JitterNs))
