@@ -180,6 +180,7 @@ func prove(ctx context.Context, cfg config.Config, st agent.Status, log *slog.Lo
 	for _, l := range st.Latency {
 		fmt.Printf("latency  %-28s p50 %10s  p99 %10s  max %10s\n", l.Stage, time.Duration(l.P50Ns), time.Duration(l.P99Ns), time.Duration(l.MaxNs))
 	}
+	fmt.Println("         (venue_to_… is by the venues' clocks, which are off as said above: it may be negative)")
 	f := st.Frames
 	fmt.Printf("ledger   frames: %d received = %d applied + %d stale + %d duplicate + %d control + %d buffered + %d lost + %d rejected; difference %d\n",
 		f["received"], f["applied"], f["stale"], f["duplicate"], f["control"], f["buffered"], f["lost"], rejected(f), st.LedgerDifference)
