@@ -72,7 +72,7 @@ var mayImport = map[string][]string{
 	// Wiring.
 	"cmd/localdb":        {},
 	"cmd/localdb/dbtest": {"cmd/localdb"},
-	"cmd/config":         {"venues", "ilp/qdb"},
+	"cmd/config":         {"venues", "ilp/qdb", "ilp/schema"},
 	"cmd/agent":          {"cmd/config", "hotpath/...", "venues/...", "ilp/..."},
 	"cmd/deeptape":       {"cmd/...", "hotpath/...", "venues/...", "ilp/...", "bench/simvenue", "bench/world"},
 }

@@ -162,7 +162,7 @@ func (a *Agent) openDB(ctx context.Context) error {
 		return nil
 	}
 	var err error
-	if a.conf, err = qdb.ParseConf(a.cfg.QuestDB); err != nil {
+	if a.conf, err = a.cfg.Database(); err != nil {
 		return err
 	}
 	a.conf.Transport = a.machine.Transport

@@ -37,7 +37,7 @@ func inWindow(ts, from, to int64) bool { return ts >= from && (to == 0 || ts < t
 // ReplayJournal derives the rows of a journal and delivers those in a window; see keeper
 // for what it leaves alone.
 func ReplayJournal(ctx context.Context, cfg config.Config, from, to int64, log *slog.Logger, progress io.Writer) error {
-	conf, err := qdb.ParseConf(cfg.QuestDB)
+	conf, err := cfg.Database()
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ type intervalKey struct {
 // newKeeper asks the database for its coverage. lost is of the journal.
 func newKeeper(ctx context.Context, db *qdb.DB, lost []verify.Lost, from, to int64, log *slog.Logger) (*keeper, error) {
 	k := &keeper{from: from, to: to, insts: map[uint32]instrumentKey{}, holes: map[instrumentKey][]verify.Lost{}, ends: map[intervalKey]int64{}}
-	res, err := db.Query(ctx, "SELECT venue, symbol, stream, ts, ts_end FROM coverage", "venue", "symbol", "stream", "ts", "ts_end")
+	res, err := db.Query(ctx, "SELECT venue, symbol, stream, ts, ts_end FROM "+db.Table("coverage"), "venue", "symbol", "stream", "ts", "ts_end")
 	if err != nil {
 		return nil, fmt.Errorf("cannot see what the database has already: %w", err)
 	}

@@ -151,7 +151,7 @@ func (a *Agent) recordedAs(ctx context.Context, venue, symbol string) (string, e
 	if best != "" || !a.dbReady {
 		return best, nil
 	}
-	res, err := a.db.Query(ctx, "SELECT DISTINCT symbol FROM instruments WHERE venue = "+qdb.Quote(venue))
+	res, err := a.db.Query(ctx, "SELECT DISTINCT symbol FROM "+a.db.Table("instruments")+" WHERE venue = "+qdb.Quote(venue), "symbol")
 	if err = a.unlessAway(err); err != nil {
 		return "", fmt.Errorf("cannot learn how %s %s was recorded before: %w", venue, symbol, err)
 	}

@@ -19,7 +19,7 @@ import (
 func (a *Agent) resumeFromDB(ctx context.Context, key instrumentKey) (r feed.Resume, err error) {
 	where := fmt.Sprintf("WHERE venue = %s AND symbol = %s", qdb.Quote(key.venue), qdb.Quote(key.symbol))
 	for _, table := range []string{line.TableBook, line.TableTop, line.TableQuotes, line.TableTrades} {
-		res, err := a.db.Query(ctx, fmt.Sprintf("SELECT ts FROM %s %s LIMIT -1", table, where), "ts")
+		res, err := a.db.Query(ctx, fmt.Sprintf("SELECT ts FROM %s %s LIMIT -1", a.db.Table(table), where), "ts")
 		if err != nil {
 			return r, fmt.Errorf("cannot learn where the rows of %s %s end: %w", key.venue, key.symbol, err)
 		}
@@ -28,7 +28,7 @@ func (a *Agent) resumeFromDB(ctx context.Context, key instrumentKey) (r feed.Res
 			r.LastTs = max(r.LastTs, ts)
 		}
 	}
-	res, err := a.db.Query(ctx, "SELECT stream, max(ts_end) ts_end FROM coverage "+where+" GROUP BY stream", "stream", "ts_end")
+	res, err := a.db.Query(ctx, "SELECT stream, max(ts_end) ts_end FROM "+a.db.Table("coverage")+" "+where+" GROUP BY stream", "stream", "ts_end")
 	if err != nil {
 		return r, fmt.Errorf("cannot learn where the coverage of %s %s ends: %w", key.venue, key.symbol, err)
 	}
@@ -50,7 +50,7 @@ func (a *Agent) lastTradeOf(ctx context.Context, key instrumentKey, r *feed.Resu
 	if venue, err := venues.ByName(key.venue); err != nil || !venue.Rules().TradesCount {
 		return err
 	}
-	res, err := a.db.Query(ctx, fmt.Sprintf("SELECT trade_id, ts_event FROM %s WHERE venue = %s AND symbol = %s LIMIT -1000", line.TableTrades, qdb.Quote(key.venue), qdb.Quote(key.symbol)), "trade_id", "ts_event")
+	res, err := a.db.Query(ctx, fmt.Sprintf("SELECT trade_id, ts_event FROM %s WHERE venue = %s AND symbol = %s LIMIT -1000", a.db.Table(line.TableTrades), qdb.Quote(key.venue), qdb.Quote(key.symbol)), "trade_id", "ts_event")
 	if err != nil {
 		return fmt.Errorf("cannot learn the last trade of %s %s: %w", key.venue, key.symbol, err)
 	}
@@ -84,7 +84,7 @@ func (a *Agent) resumeAhead(ctx context.Context, keys []instrumentKey) error {
 		return nil
 	}
 	for _, table := range []string{line.TableBook, line.TableTop, line.TableQuotes, line.TableTrades} {
-		res, err := a.db.Query(ctx, fmt.Sprintf("SELECT venue, symbol, max(ts) ts FROM %s WHERE ts > %s GROUP BY venue, symbol", table, qdb.FormatTime(after)), "venue", "symbol", "ts")
+		res, err := a.db.Query(ctx, fmt.Sprintf("SELECT venue, symbol, max(ts) ts FROM %s WHERE ts > %s GROUP BY venue, symbol", a.db.Table(table), qdb.FormatTime(after)), "venue", "symbol", "ts")
 		if err != nil {
 			return fmt.Errorf("cannot learn whether QuestDB is ahead of the journal: %w", err)
 		}
@@ -102,7 +102,7 @@ func (a *Agent) resumeAhead(ctx context.Context, keys []instrumentKey) error {
 			}
 		}
 	}
-	res, err := a.db.Query(ctx, fmt.Sprintf("SELECT venue, symbol, stream, state, proof, cause, ts, ts_end, seq_first, seq_last, messages FROM coverage WHERE ts_end > %d::timestamp_ns ORDER BY ts", after),
+	res, err := a.db.Query(ctx, fmt.Sprintf("SELECT venue, symbol, stream, state, proof, cause, ts, ts_end, seq_first, seq_last, messages FROM %s WHERE ts_end > %d::timestamp_ns ORDER BY ts", a.db.Table("coverage"), after),
 		"venue", "symbol", "stream", "state", "proof", "cause", "ts", "ts_end", "seq_first", "seq_last", "messages")
 	if err != nil {
 		return fmt.Errorf("cannot learn whether QuestDB is ahead of the journal: %w", err)
@@ -174,8 +174,8 @@ func (a *Agent) watchForSecond(ctx context.Context, stop func(error)) {
 		}
 		for _, name := range a.cfg.VenueNames() {
 			for _, s := range a.cfg.Venues[name].Symbols {
-				res, err := a.db.Query(ctx, fmt.Sprintf("SELECT agent FROM coverage WHERE venue = %s AND symbol = %s AND ts >= %s AND agent < %s AND agent NOT LIKE '%%/replay' LIMIT 1",
-					qdb.Quote(name), qdb.Quote(s), qdb.FormatTime(a.started), qdb.Quote(a.name)), "agent")
+				res, err := a.db.Query(ctx, fmt.Sprintf("SELECT agent FROM %s WHERE venue = %s AND symbol = %s AND ts >= %s AND agent < %s AND agent NOT LIKE '%%/replay' LIMIT 1",
+					a.db.Table("coverage"), qdb.Quote(name), qdb.Quote(s), qdb.FormatTime(a.started), qdb.Quote(a.name)), "agent")
 				if err == nil && res.Len() > 0 {
 					stop(fmt.Errorf("agent %s was started at the same time and is recording %s %s into this database; this one gives way", res.Text(0, "agent"), name, s))
 					return
@@ -189,7 +189,7 @@ func (a *Agent) watchForSecond(ctx context.Context, stop func(error)) {
 // database: both would call the same instants verified.
 func (a *Agent) refuseSecond(ctx context.Context) error {
 	recent := func() (map[instrumentKey][2]string, error) {
-		res, err := a.db.Query(ctx, fmt.Sprintf("SELECT venue, symbol, last(agent) agent, max(ts_end) ts_end FROM coverage WHERE ts_end > %d::timestamp_ns GROUP BY venue, symbol", a.clock.NowNs()-aliveNs), "venue", "symbol", "agent", "ts_end")
+		res, err := a.db.Query(ctx, fmt.Sprintf("SELECT venue, symbol, last(agent) agent, max(ts_end) ts_end FROM %s WHERE ts_end > %d::timestamp_ns GROUP BY venue, symbol", a.db.Table("coverage"), a.clock.NowNs()-aliveNs), "venue", "symbol", "agent", "ts_end")
 		if err != nil {
 			return nil, fmt.Errorf("cannot look for another agent: %w", err)
 		}

@@ -18,7 +18,7 @@ import (
 // Verify checks the database, for the configured symbols or else for all, by itself
 // and, if asked, against the journal.
 func Verify(ctx context.Context, cfg config.Config, withJournal bool, from, to int64, log *slog.Logger, progress io.Writer) (*verify.Report, error) {
-	conf, err := qdb.ParseConf(cfg.QuestDB)
+	conf, err := cfg.Database()
 	if err != nil {
 		return nil, err
 	}

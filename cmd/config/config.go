@@ -24,6 +24,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"deeptape/ilp/qdb"
+	"deeptape/ilp/schema"
 	"deeptape/venues"
 )
 
@@ -38,8 +39,11 @@ type Config struct {
 	Rings     Rings     `yaml:"rings"`
 	// Quarantine is how many rows that QuestDB refuses may be put aside within a minute;
 	// more stop delivery, and the journal keeps the rest.
-	Quarantine int              `yaml:"quarantine"`
-	Venues     map[string]Venue `yaml:"venues"`
+	Quarantine int `yaml:"quarantine"`
+	// TablePrefix stands before the name of every table and view, so that they share a
+	// database with others.
+	TablePrefix string           `yaml:"table_prefix"`
+	Venues      map[string]Venue `yaml:"venues"`
 }
 
 // Journal says where inputs are kept, and how much of them.
@@ -164,6 +168,13 @@ func (c *Config) AddSymbols(args []string) error {
 	return c.Complete()
 }
 
+// Database says where QuestDB is and how our tables are called there.
+func (c *Config) Database() (qdb.Conf, error) {
+	conf, err := qdb.ParseConf(c.QuestDB)
+	conf.TablePrefix = c.TablePrefix
+	return conf, err
+}
+
 // Bands are the basis points of DepthBps, ascending.
 func (c *Config) Bands() []int {
 	var bands []int
@@ -254,6 +265,9 @@ func (c *Config) check() error {
 		if _, err := qdb.ParseConf(c.QuestDB); err != nil {
 			return wrong("questdb", "%w", err)
 		}
+	}
+	if err := schema.CheckPrefix(c.TablePrefix); err != nil {
+		return wrong("table_prefix", "%w", err)
 	}
 	if c.Listen == "off" {
 		c.Listen = ""

@@ -80,7 +80,7 @@ func TestMistakes(t *testing.T) {
 		{"venues:\n  binance:\n    symbols: [BTCUSDT]\n    dept: 5\n", `f.yaml:4:5: unknown key "venues.binance.dept"; did you mean "depth"?`},
 		{"symbols: [A]\n", `f.yaml:1:1: unknown key "symbols"; it belongs under venues.NAME`},
 		{"journal: {quotes: true}\n", `f.yaml:1:11: unknown key "journal.quotes"; it belongs to the top level`},
-		{"zzzzzzzz: 1\n", `f.yaml:1:1: unknown key "zzzzzzzz"; there are: questdb, journal, listen, top_levels, depth_bps, quotes, rings, quarantine, venues`},
+		{"zzzzzzzz: 1\n", `f.yaml:1:1: unknown key "zzzzzzzz"; there are: questdb, journal, listen, top_levels, depth_bps, quotes, rings, quarantine, table_prefix, venues`},
 		{"venues:\n  binanse:\n    symbols: [BTCUSDT]\n", `f.yaml:2:3: venues.binanse: unknown venue "binanse"; there are: ` + all + `; did you mean "binance"?`},
 		{"venues:\n  binance:\n    symbols:\n      - BTCUSDT\n      - eth-usdt\n", `f.yaml:5:9: venues.binance.symbols[1]: "eth-usdt" is not a Binance symbol; they look like BTCUSDT; did you mean "ETHUSDT"?`},
 		{"venues:\n  coinbase:\n    symbols: [BTC-USD, ETH-USDC, btc-usdc]\n", `f.yaml:3:34: venues.coinbase.symbols[2]: BTC-USD and BTC-USDC are two names of one product: its data comes as BTC-USD`},

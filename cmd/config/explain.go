@@ -31,7 +31,7 @@ func wrong(key, format string, args ...any) error {
 
 // Keys by the place that they stand in; a venue's stand under "venues.*".
 var keysIn = map[string][]string{
-	"":         {"questdb", "journal", "listen", "top_levels", "depth_bps", "quotes", "rings", "quarantine", "venues"},
+	"":         {"questdb", "journal", "listen", "top_levels", "depth_bps", "quotes", "rings", "quarantine", "table_prefix", "venues"},
 	"journal":  {"dir", "segment", "keep", "max", "sync"},
 	"rings":    {"inputs", "rows"},
 	"venues.*": {"symbols", "ws_url", "rest_url", "depth", "lines", "audit", "reconnect_every"},

@@ -10,6 +10,7 @@ import (
 	"deeptape/cmd/agent"
 	"deeptape/cmd/config"
 	"deeptape/ilp/qdb"
+	"deeptape/ilp/schema"
 )
 
 // configFlag is shared by the commands that read a configuration. Flags win.
@@ -46,7 +47,7 @@ func database(cfg config.Config) (qdb.Conf, error) {
 	if cfg.QuestDB == "off" {
 		return qdb.Conf{}, usageError{errors.New("questdb is off, and this command needs a database; name it with --questdb")}
 	}
-	conf, err := qdb.ParseConf(cfg.QuestDB)
+	conf, err := cfg.Database()
 	if err != nil {
 		return conf, usageError{err}
 	}
@@ -93,6 +94,11 @@ func (c *captureCmd) Run(ctx context.Context, log *slog.Logger) error {
 	var unlisted *agent.UnlistedError
 	if errors.As(err, &unlisted) {
 		return usageError{fmt.Errorf("%s%w", config.PlaceOfSymbol(c.Config, unlisted.Venue, unlisted.Symbol), err)}
+	}
+	var stranger *schema.InTheWayError
+	var wrongConf *qdb.WrongConfError
+	if errors.As(err, &stranger) || errors.As(err, &wrongConf) {
+		return usageError{err}
 	}
 	if err != nil {
 		return err

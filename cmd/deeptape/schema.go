@@ -15,7 +15,11 @@ type schemaCmd struct {
 
 func (c *schemaCmd) Run(ctx context.Context) error {
 	if !c.Check {
-		fmt.Print(schema.SQL())
+		cfg, err := c.read(c.QuestDB, "")
+		if err != nil {
+			return err
+		}
+		fmt.Print(schema.SQL(cfg.TablePrefix))
 		return nil
 	}
 	db, err := c.open()

@@ -167,7 +167,7 @@ func (d *Deliverer) missing(ctx context.Context, db *qdb.DB, rows []AckedRow) (m
 				instants = append(instants, qdb.FormatTime(row.Ts))
 			}
 			slices.Sort(instants)
-			res, err := db.Query(ctx, fmt.Sprintf("SELECT venue, symbol, ts FROM %s WHERE ts IN (%s)", t.Name, strings.Join(slices.Compact(instants), ",")), "venue", "symbol", "ts")
+			res, err := db.Query(ctx, fmt.Sprintf("SELECT venue, symbol, ts FROM %s WHERE ts IN (%s)", db.Table(t.Name), strings.Join(slices.Compact(instants), ",")), "venue", "symbol", "ts")
 			if err != nil {
 				return nil, fmt.Errorf("cannot look for acknowledged rows: %w", err)
 			}

@@ -90,7 +90,7 @@ func (d *Deliverer) learn(dir *directory, rec []byte) error {
 	if err != nil {
 		return err
 	}
-	l, err := line.NewInst(inst.Venue, inst.Symbol)
+	l, err := line.NewInstIn(d.opt.DB.TablePrefix, inst.Venue, inst.Symbol)
 	if err != nil {
 		return err
 	}

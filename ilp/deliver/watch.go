@@ -69,8 +69,9 @@ func (d *Deliverer) walState(ctx context.Context, db *qdb.DB) (trouble string, l
 	var texts []string
 	wal = map[string]walTable{}
 	for _, t := range schema.Tables() {
+		name := db.Table(t.Name)
 		for i := range r.Len() {
-			if r.Text(i, "name") != t.Name {
+			if r.Text(i, "name") != name {
 				continue
 			}
 			writer, _ := r.Int(i, "writerTxn")
@@ -82,7 +83,7 @@ func (d *Deliverer) walState(ctx context.Context, db *qdb.DB) (trouble string, l
 				if reason != "" {
 					reason = " (" + reason + ")"
 				}
-				texts = append(texts, fmt.Sprintf("table %s is suspended%s, its new rows are not visible; when the cause is mended: ALTER TABLE %s RESUME WAL", t.Name, reason, t.Name))
+				texts = append(texts, fmt.Sprintf("table %s is suspended%s, its new rows are not visible; when the cause is mended: ALTER TABLE %s RESUME WAL", name, reason, name))
 			}
 		}
 	}

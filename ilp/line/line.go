@@ -51,11 +51,15 @@ type Inst struct {
 	depth string
 }
 
-// NewInst refuses a venue or symbol that could not be told apart from the rest of
+// NewInst is an instrument in tables without a prefix; see NewInstIn.
+func NewInst(venue, symbol string) (*Inst, error) { return NewInstIn("", venue, symbol) }
+
+// NewInstIn is an instrument in tables whose names have a prefix, which needs no escape.
+// It refuses a venue or symbol that could not be told apart from the rest of
 // a line, or from another name, once it is stored: empty, or with a control
 // character. One that is not UTF-8 QuestDB answers with 500, as if a retry could
 // help; it is refused here.
-func NewInst(venue, symbol string) (*Inst, error) {
+func NewInstIn(prefix, venue, symbol string) (*Inst, error) {
 	for _, name := range []string{venue, symbol} {
 		if err := checkName(name); err != nil {
 			return nil, fmt.Errorf("cannot write rows of instrument %q of venue %q: %w", symbol, venue, err)
@@ -64,16 +68,16 @@ func NewInst(venue, symbol string) (*Inst, error) {
 	key := string(appendEscaped(append(appendEscaped([]byte(",venue="), venue), ",symbol="...), symbol))
 	i := &Inst{
 		Venue: venue, Symbol: symbol,
-		top:   TableTop + key + " ",
-		quote: TableQuotes + key + " ",
-		depth: TableDepth + key + " ",
+		top:   prefix + TableTop + key + " ",
+		quote: prefix + TableQuotes + key + " ",
+		depth: prefix + TableDepth + key + " ",
 	}
-	i.book[event.NoSide] = TableBook + key + " "
-	i.book[event.Bid] = TableBook + key + ",side=bid px="
-	i.book[event.Ask] = TableBook + key + ",side=ask px="
-	i.trade[event.NoSide] = TableTrades + key + " px="
-	i.trade[event.Bid] = TableTrades + key + ",side=buy px="
-	i.trade[event.Ask] = TableTrades + key + ",side=sell px="
+	i.book[event.NoSide] = prefix + TableBook + key + " "
+	i.book[event.Bid] = prefix + TableBook + key + ",side=bid px="
+	i.book[event.Ask] = prefix + TableBook + key + ",side=ask px="
+	i.trade[event.NoSide] = prefix + TableTrades + key + " px="
+	i.trade[event.Bid] = prefix + TableTrades + key + ",side=buy px="
+	i.trade[event.Ask] = prefix + TableTrades + key + ",side=sell px="
 	return i, nil
 }
 

@@ -27,6 +27,10 @@ type Conf struct {
 	Token          string
 	RequestTimeout time.Duration // 0: the caller's own
 
+	// TablePrefix stands before the name of every table and view of ours, so that they
+	// share a database with others. It is not in the configuration string.
+	TablePrefix string
+
 	// Transport carries the requests; nil for connections of our own. It is not in
 	// the configuration string: a simulated QuestDB comes in here.
 	Transport http.RoundTripper
@@ -64,6 +68,9 @@ func (c Conf) StopCommand() string {
 	}
 	return "deeptape db stop --dir " + c.Home
 }
+
+// Table is the name in this database of one of our tables or views.
+func (c Conf) Table(name string) string { return c.TablePrefix + name }
 
 // confKeys says of each key of the client configuration string whether it has a
 // meaning here.

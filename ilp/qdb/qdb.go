@@ -15,6 +15,7 @@ package qdb
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -64,6 +65,10 @@ func Open(conf Conf) *DB {
 
 // Close drops the idle connections. Calls that are under way end by themselves.
 func (db *DB) Close() { db.client.CloseIdleConnections() }
+
+// Table is the name in this database of one of our tables or views: whoever writes a
+// statement names them by it.
+func (db *DB) Table(name string) string { return db.conf.Table(name) }
 
 // Conf is the configuration that the DB was opened with.
 func (db *DB) Conf() Conf { return db.conf }
@@ -237,8 +242,18 @@ func (db *DB) broken(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("cannot wait for QuestDB at %q: %w", db.conf.Addr, ctx.Err())
 	}
+	var untrusted *tls.CertificateVerificationError
+	if errors.As(err, &untrusted) {
+		return &WrongConfError{fmt.Sprintf("the certificate of QuestDB at %q is not trusted: %v; have this machine trust who issued it (SSL_CERT_FILE=FILE names further ones), name the host as the certificate does, or add tls_verify=unsafe_off to the configuration string", db.conf.Addr, untrusted.Err)}
+	}
 	return &unreachableError{addr: db.conf.Addr, err: err, advice: db.conf.StartAdvice()}
 }
+
+// WrongConfError is a QuestDB that answers and that our configuration is wrong for: no
+// retry helps.
+type WrongConfError struct{ text string }
+
+func (e *WrongConfError) Error() string { return e.text }
 
 type unreachableError struct {
 	addr   string
@@ -277,7 +292,11 @@ func Passing(err error) bool {
 
 func statusError(resp *http.Response, path string) error {
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-	return fmt.Errorf("cannot ask QuestDB for %q: it answered %s: %s", path, resp.Status, clip(string(body)))
+	text := fmt.Sprintf("cannot ask QuestDB for %q: it answered %s: %s", path, resp.Status, clip(string(body)))
+	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
+		return &WrongConfError{text + "; look at username, password and token in the configuration string"}
+	}
+	return errors.New(text)
 }
 
 // clip shortens a text for a message.

@@ -62,7 +62,8 @@ func check(ctx context.Context, db *qdb.DB, also checks) error {
 		row[there.Text(i, "table_name")] = i
 	}
 	var found []Difference
-	for _, t := range tables {
+	shapes := of(db)
+	for _, t := range shapes.tables {
 		i, ok := row[t.Name]
 		if !ok {
 			found = append(found, Difference{t.Name, "the table is missing", oneLine(t.DDL)})
@@ -75,7 +76,7 @@ func check(ctx context.Context, db *qdb.DB, also checks) error {
 		found = append(found, differences...)
 	}
 	if also.views {
-		differences, err := checkViews(ctx, db, there, row)
+		differences, err := checkViews(ctx, db, shapes.views, there, row)
 		if err != nil {
 			return err
 		}
@@ -159,7 +160,7 @@ func checkTable(ctx context.Context, db *qdb.DB, t Table, there *qdb.Result, row
 	return found, nil
 }
 
-func checkViews(ctx context.Context, db *qdb.DB, there *qdb.Result, row map[string]int) ([]Difference, error) {
+func checkViews(ctx context.Context, db *qdb.DB, views []View, there *qdb.Result, row map[string]int) ([]Difference, error) {
 	query, err := viewTexts(ctx, db)
 	if err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ package schema
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -26,8 +27,9 @@ var tablesSQL string
 //go:embed views.sql
 var viewsSQL string
 
-// SQL is the whole DDL, with comments, as a person would run it.
-func SQL() string { return tablesSQL + "\n" + viewsSQL }
+// SQL is the whole DDL with a prefix before all names, with comments, as a person would
+// run it.
+func SQL(prefix string) string { return prefixed(prefix, tablesSQL+"\n"+viewsSQL) }
 
 // Table is the shape of a table.
 type Table struct {
@@ -56,7 +58,11 @@ var (
 // Create makes the tables and views that are missing, and replaces views of another text. A
 // table that is there stays as it is, whatever its shape: call Check afterwards.
 func Create(ctx context.Context, db *qdb.DB) error {
-	for _, t := range tables {
+	shapes := of(db)
+	if err := inTheWay(ctx, db, shapes); err != nil {
+		return err
+	}
+	for _, t := range shapes.tables {
 		if err := db.Exec(ctx, t.DDL); err != nil {
 			return fmt.Errorf("cannot create table %q: %w", t.Name, err)
 		}
@@ -65,12 +71,16 @@ func Create(ctx context.Context, db *qdb.DB) error {
 	if err != nil {
 		return err
 	}
-	for _, v := range views {
+	for _, v := range shapes.views {
 		ddl := v.DDL
 		if text, ok := texts[v.Name]; ok && oneLine(text) != oneLine(v.Query) {
 			ddl = v.replacing()
 		}
 		if err := db.Exec(ctx, ddl); err != nil {
+			var mismatch *MismatchError // over a table of another shape: QuestDB says it in other words
+			if shape := CheckTables(ctx, db); errors.As(shape, &mismatch) {
+				return mismatch
+			}
 			return fmt.Errorf("cannot create view %q: %w", v.Name, err)
 		}
 	}

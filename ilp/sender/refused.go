@@ -150,7 +150,7 @@ func (l *LowRate) post(ctx context.Context, table string, lo, hi int, write func
 // fill writes rows to the client's buffer.
 func (l *LowRate) fill(ctx context.Context, table string, lo, hi int, write func(i int) (ts int64)) error {
 	for i := lo; i < hi; i++ {
-		l.client.Table(table)
+		l.client.Table(l.conf.Table(table))
 		ts := write(i)
 		if err := l.client.At(ctx, time.Unix(0, ts)); err != nil {
 			// Nothing of this table may stay in the client's buffer, or it would be

@@ -113,7 +113,7 @@ func unspoken(ctx context.Context, db *exporter, opt *Options, k key, rep *Symbo
 		return nil
 	}
 	r, err := db.query(ctx, fmt.Sprintf("SELECT count() n, min(ts)::long first, max(ts)::long last FROM %s WHERE venue = %s AND symbol = %s AND ts BETWEEN %s AND %s",
-		st.table, qdb.Quote(k.venue), qdb.Quote(k.symbol), qdb.FormatTime(max(st.until+1, opt.From)), qdb.FormatTime(opt.until())), "n", "first", "last")
+		db.table(st.table), qdb.Quote(k.venue), qdb.Quote(k.symbol), qdb.FormatTime(max(st.until+1, opt.From)), qdb.FormatTime(opt.until())), "n", "first", "last")
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,9 @@ type exporter struct {
 
 func newExporter(db *qdb.DB) *exporter { return &exporter{db: db, line: qdb.Open(db.Conf())} }
 
+// table is the name in the database of one of ours; findings name it without the prefix.
+func (e *exporter) table(name string) string { return e.db.Table(name) }
+
 func (e *exporter) close() { e.line.Close() }
 
 // export is qdb.DB.Export. Where others hold all the places it waits, up to 30

@@ -68,7 +68,7 @@ func parseInterval(f [][]byte) (k key, stream event.Stream, iv interval, err err
 // before its beginning: a book may have to be rebuilt from there. newest is the
 // last instant that any of them speaks of.
 func loadCoverage(ctx context.Context, db *exporter, opt *Options) (all map[key]*covers, newest int64, err error) {
-	sql := fmt.Sprintf("SELECT %s FROM %s WHERE ts <= %s ORDER BY ts", coverageColumns, tableCoverage, qdb.FormatTime(opt.until()))
+	sql := fmt.Sprintf("SELECT %s FROM %s WHERE ts <= %s ORDER BY ts", coverageColumns, db.table(tableCoverage), qdb.FormatTime(opt.until()))
 	take := func(row [][]byte) error {
 		k, stream, iv, err := parseInterval(row)
 		if err != nil {
@@ -126,7 +126,7 @@ func bookFrom(ctx context.Context, db *exporter, k key, ivs []interval, from int
 		return from, nil
 	}
 	r, err := db.query(ctx, fmt.Sprintf("SELECT max(ts)::long t FROM %s WHERE venue = %s AND symbol = %s AND ts BETWEEN %s AND %s AND (flags & 17) = 17",
-		tableBook, qdb.Quote(k.venue), qdb.Quote(k.symbol), qdb.FormatTime(start), qdb.FormatTime(from)), "t")
+		db.table(tableBook), qdb.Quote(k.venue), qdb.Quote(k.symbol), qdb.FormatTime(start), qdb.FormatTime(from)), "t")
 	if err != nil {
 		return 0, err
 	}

@@ -176,7 +176,7 @@ func newJournalSymbol(ctx context.Context, db *exporter, opt *Options, k key, co
 			s.empty = false
 		}
 		r, err := db.query(ctx, fmt.Sprintf("SELECT ts::long t FROM %s WHERE venue = %s AND symbol = %s AND ts <= %s ORDER BY ts DESC LIMIT 1",
-			streamTables[stream], qdb.Quote(k.venue), qdb.Quote(k.symbol), qdb.FormatTime(opt.until())), "t")
+			db.table(streamTables[stream]), qdb.Quote(k.venue), qdb.Quote(k.symbol), qdb.FormatTime(opt.until())), "t")
 		if err != nil {
 			return nil, err
 		}

@@ -86,7 +86,7 @@ func (p *pager[T]) pop() { p.at++; p.read++ }
 func (p *pager[T]) fetch(from int64, buf []T) {
 	f := fetched[T]{}
 	sql := fmt.Sprintf("SELECT %s FROM %s WHERE %s AND ts BETWEEN %s AND %s ORDER BY ts LIMIT %d",
-		p.shape.columns, p.shape.table, p.where, qdb.FormatTime(from), qdb.FormatTime(p.until), p.limit)
+		p.shape.columns, p.db.table(p.shape.table), p.where, qdb.FormatTime(from), qdb.FormatTime(p.until), p.limit)
 	take := func(row [][]byte) error {
 		if n := len(f.rows); n < cap(f.rows) {
 			f.rows = f.rows[:n+1] // keeps the memory of the row that was there

@@ -163,7 +163,7 @@ func instruments(ctx context.Context, db *exporter, opt *Options, covered map[ke
 		}
 	}
 	list := func(into map[key]bool, table, where string) error {
-		sql := fmt.Sprintf("SELECT venue, symbol, count() FROM %s%s GROUP BY venue, symbol", table, where)
+		sql := fmt.Sprintf("SELECT venue, symbol, count() FROM %s%s GROUP BY venue, symbol", db.table(table), where)
 		err := again(ctx, func() error {
 			return db.export(ctx, sql, func(row [][]byte) error {
 				into[key{string(row[0]), string(row[1])}] = true

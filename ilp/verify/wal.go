@@ -28,7 +28,7 @@ func waitApplied(ctx context.Context, db *exporter, progress io.Writer) error {
 		behind := ""
 		for i := range r.Len() {
 			name := r.Text(i, "name")
-			if !slices.Contains(checkedTables, name) {
+			if !slices.ContainsFunc(checkedTables, func(t string) bool { return db.table(t) == name }) {
 				continue
 			}
 			if r.Bool(i, "suspended") {

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -23,6 +24,12 @@ type vain struct {
 // failed takes why a connect did not come about. One that was not answered, as while the
 // network is away, says nothing of the URL: it neither counts nor ends a row.
 func (v *vain) failed(err error) {
+	var untrusted *tls.CertificateVerificationError
+	if errors.As(err, &untrusted) { // it has been checked, and the next check will say the same
+		text := fmt.Sprintf("the venue's certificate is not trusted: %v", err)
+		v.told.Store(&text)
+		return
+	}
 	var refused *wire.StatusError
 	if !errors.As(err, &refused) {
 		return
@@ -44,7 +51,8 @@ func (v *vain) connected() {
 	v.told.Store(nil)
 }
 
-// InVain says that connects are refused again and again with the same HTTP status, "" if
+// InVain says that connects are refused again and again with the same HTTP status, or that
+// the venue's certificate is not trusted, "" if
 // they are not. Any goroutine.
 func (s *Session) InVain() string {
 	if text := s.vain.told.Load(); text != nil {

@@ -50,6 +50,18 @@ func TestVain(t *testing.T) {
 	}
 }
 
+// A certificate that is not trusted is told at once.
+func TestVainCertificate(t *testing.T) {
+	srv := httptest.NewTLSServer(http.NotFoundHandler())
+	defer srv.Close()
+	_, err := DialWire(wire.NewClock())(context.Background(), srv.URL, 1<<20)
+	var s Session
+	s.vain.failed(err)
+	if got := s.InVain(); !strings.Contains(got, "certificate is not trusted") || !strings.Contains(got, "unknown authority") {
+		t.Errorf("%q", got)
+	}
+}
+
 // A session counts its refused connects, and goes on trying; its URLs keep their queries.
 func TestVainSession(t *testing.T) {
 	v := newTestVenue(t)
