@@ -159,7 +159,10 @@ func TestFailures(t *testing.T) {
 		}
 		ddl := regexp.MustCompile(`(?s)CREATE TABLE IF NOT EXISTS '?quotes'?\b.*?;`).FindString(run(t, 0, nil, "schema"))
 		db.exec(strings.TrimSuffix(ddl, ";"))
-		a.isWell(patience)
+		// The agent goes on writing there, and what was there before is still missing.
+		a.isIll("questdb", time.Minute, "lacks rows that it has acknowledged", "quotes of ", "deeptape replay --journal ")
+		run(t, 0, nil, "replay", "--journal", v.journal, "--questdb", db.conf())
+		a.isWell(time.Minute)
 	})
 	bad := ""
 	step("it refuses a row", func() {
@@ -189,7 +192,7 @@ func TestFailures(t *testing.T) {
 	db.applied()
 	count := func() int64 { return db.export("SELECT count() n FROM trades")[0].int(t, "n") }
 	n := count()
-	// The bad row and what was in the table that was dropped: the journal has them.
+	// The journal has the bad row.
 	run(t, 0, nil, "replay", "--journal", v.journal, "--questdb", db.conf())
 	db.applied()
 	if again := count(); again != n+1 {

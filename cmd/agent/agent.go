@@ -114,6 +114,7 @@ type Agent struct {
 	writing, delivering progress
 	status              atomic.Pointer[statusServer]
 	inQuarantine        atomic.Pointer[string] // the trouble, "" for none
+	letGo               atomic.Pointer[string] // the trouble: segments go that QuestDB may need; nil for none
 	panics              panics
 }
 
@@ -333,7 +334,7 @@ func (a *Agent) plan(ctx context.Context) error {
 	a.deliverer = deliver.New(deliver.Options{
 		DB: a.conf, Agent: a.name, Log: a.log, NowNs: a.clock.NowNs,
 		Quarantine: quarantineDir(a.cfg.Journal.Dir), QuarantineMost: a.cfg.Quarantine,
-		Acked: readStored(a.machine.FS, a.cfg.Journal.Dir), Mendable: time.Duration(a.cfg.Journal.Keep), Heal: "`deeptape replay --journal " + a.cfg.Journal.Dir + "`",
+		Acked: readStored(a.machine.FS, a.cfg.Journal.Dir), Mendable: time.Duration(a.cfg.Journal.Keep), Heal: a.healCommand(),
 		Derive:      a.derive,
 		Counters:    a.counters,
 		Prepare:     a.prepareDB,
@@ -343,6 +344,9 @@ func (a *Agent) plan(ctx context.Context) error {
 	}, deliverBell, a.lanes)
 	return nil
 }
+
+// healCommand brings into QuestDB what the journal has and QuestDB has not.
+func (a *Agent) healCommand() string { return "`deeptape replay --journal " + a.cfg.Journal.Dir + "`" }
 
 func hostOf(base string) string {
 	u, err := url.Parse(base)

@@ -23,6 +23,10 @@ import (
 // nothing more, and frames are lost, counted, and stand in coverage. Where it is
 // keyframes that are missing, and not acknowledgements, it may pass journal.max:
 // a journal that takes nothing gets no keyframe.
+//
+// While QuestDB lacks rows that it has acknowledged, nothing goes by age. By size it does:
+// what nobody brings back cannot be held for ever, at the cost of what is recorded now. It
+// is then a trouble that names the command.
 const (
 	retentionEvery = 2 * time.Second
 	freeBytesLow   = 2 << 30   // start deleting what may go
@@ -185,6 +189,7 @@ func (a *Agent) limitJournal() error {
 		}
 	}
 	a.journaler.removeBefore.Store(remove)
+	a.noteLetGo(remove > 0, a.deliverer != nil && a.deliverer.Lacks(), maxBytes, free)
 	full := ""
 	switch {
 	case total > maxBytes && total-wait <= maxBytes:
@@ -197,6 +202,20 @@ func (a *Agent) limitJournal() error {
 	}
 	a.journaler.setFull(full)
 	return nil
+}
+
+// noteLetGo tells when segments go by size although QuestDB lacks rows that may be in
+// them, until it lacks none: it cannot be undone when there is room again.
+func (a *Agent) noteLetGo(removing, lacks bool, maxBytes, free int64) {
+	switch {
+	case !lacks:
+		a.letGo.Store(nil)
+	case removing:
+		text := fmt.Sprintf("the oldest segments go for want of room (journal.max is %d MiB, %d MiB are free under %s), and rows that QuestDB lacks may be in them: bring them back now by %s, or raise journal.max or make room", maxBytes>>20, free>>20, a.cfg.Journal.Dir, a.healCommand())
+		if a.letGo.Swap(&text) == nil {
+			a.log.Error("the journal lets go of what QuestDB may lack", "reason", text)
+		}
+	}
 }
 
 // ackedNow is how far each feed is acknowledged, of what can and will be delivered

@@ -147,3 +147,19 @@ func TestFullJournal(t *testing.T) {
 		}
 	}
 }
+
+// What goes by size while QuestDB lacks rows is told with the command, and stays told when
+// there is room again, for as long as QuestDB lacks them. Nobody said so, and the trouble of
+// the missing rows promised that the journal keeps them.
+func TestLetGo(t *testing.T) {
+	a := &Agent{cfg: config.Config{Journal: config.Journal{Dir: "jj"}}, log: slog.New(slog.NewTextHandler(io.Discard, nil)), clock: wire.NewClock(), journaler: &journaler{}}
+	for i, c := range []struct{ removing, lacks, told bool }{
+		{true, false, false}, {false, true, false}, {true, true, true}, {false, true, true}, {false, false, false},
+	} {
+		a.noteLetGo(c.removing, c.lacks, 1<<30, 1<<40)
+		text := strings.Join(a.troubles(), "; ")
+		if told := strings.Contains(text, "deeptape replay --journal jj") && strings.Contains(text, "raise journal.max"); told != c.told {
+			t.Errorf("%d: %+v: %q", i, c, text)
+		}
+	}
+}

@@ -355,6 +355,9 @@ func (a *Agent) troubles() []string {
 		out = append(out, *t)
 	}
 	out = append(out, a.panics.troubles()...)
+	if t := a.letGo.Load(); t != nil {
+		out = append(out, "journal: "+*t)
+	}
 	for i, s := range a.sessions {
 		st := s.Status()
 		if vain := s.InVain(); vain != "" {

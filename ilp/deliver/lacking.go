@@ -39,10 +39,11 @@ type lacking struct {
 	found bool // some were not there
 
 	// Of the watch alone.
-	prepared  uint64           // value of Deliverer.prepared when they were looked for last
-	checkedNs int64            // and the time
-	probe     []AckedRow       // to be looked for; nil: none
-	need      map[string]int64 // transactions of a table that must be applied before
+	prepared  uint64                // value of Deliverer.prepared when they were looked for last
+	checkedNs int64                 // and the time
+	probe     []AckedRow            // to be looked for; nil: none
+	before    map[ackedKey]AckedRow // looked for before: the oldest that was missing, or the latest that was there
+	need      map[string]int64      // transactions of a table that must be applied before
 }
 
 const (
@@ -67,12 +68,14 @@ func (l *lacking) note(row AckedRow) {
 func (d *Deliverer) Acked() (rows []AckedRow) {
 	d.lacking.mu.Lock()
 	defer d.lacking.mu.Unlock()
-	for _, k := range slices.SortedFunc(maps.Keys(d.lacking.rows), func(a, b ackedKey) int {
-		return cmp.Or(cmp.Compare(a.table, b.table), cmp.Compare(a.venue, b.venue), cmp.Compare(a.symbol, b.symbol))
-	}) {
+	for _, k := range slices.SortedFunc(maps.Keys(d.lacking.rows), byTable) {
 		rows = append(rows, AckedRow{k.table, k.venue, k.symbol, d.lacking.rows[k]})
 	}
 	return rows
+}
+
+func byTable(a, b ackedKey) int {
+	return cmp.Or(cmp.Compare(a.table, b.table), cmp.Compare(a.venue, b.venue), cmp.Compare(a.symbol, b.symbol))
 }
 
 // Lacks says that QuestDB does not have rows that it has acknowledged. Any goroutine.
@@ -104,7 +107,13 @@ func (d *Deliverer) lookForAcked(ctx context.Context, db *qdb.DB, wal map[string
 			return nil
 		}
 		l.prepared, l.checkedNs = d.prepared.Load(), now
-		for _, row := range d.Acked() {
+		looked := d.Acked()
+		for _, key := range slices.SortedFunc(maps.Keys(l.before), byTable) {
+			if row := l.before[key]; !slices.Contains(looked, row) {
+				looked = append(looked, row) // newer rows may be there all the same
+			}
+		}
+		for _, row := range looked {
 			// The journal could not mend what is older.
 			if d.opt.Mendable == 0 || now-row.Ts < int64(d.opt.Mendable) {
 				l.probe = append(l.probe, row)
@@ -127,6 +136,15 @@ func (d *Deliverer) lookForAcked(ctx context.Context, db *qdb.DB, wal map[string
 		return err
 	}
 	looked := len(l.probe)
+	l.before = map[ackedKey]AckedRow{}
+	for _, row := range l.probe {
+		key := ackedKey{row.Table, row.Venue, row.Symbol}
+		old, ok := l.before[key]
+		lost, wasLost := slices.Contains(missing, row), slices.Contains(missing, old)
+		if !ok || lost && (!wasLost || row.Ts < old.Ts) || !lost && !wasLost && row.Ts > old.Ts {
+			l.before[key] = row
+		}
+	}
 	l.probe = nil
 	l.mu.Lock()
 	l.found = len(missing) > 0
@@ -137,7 +155,7 @@ func (d *Deliverer) lookForAcked(ctx context.Context, db *qdb.DB, wal map[string
 		for _, row := range missing[:min(3, len(missing))] {
 			texts = append(texts, fmt.Sprintf("%s of %s %s at %s", row.Table, row.Venue, row.Symbol, strings.Trim(qdb.FormatTime(row.Ts), "'")))
 		}
-		text = fmt.Sprintf("QuestDB at %s lacks rows that it has acknowledged: %d of the %d that were looked for, such as %s; is it the right one, and does nothing answer in its place? When it is, %s brings back what the journal has; until then the journal keeps it", d.opt.DB.Addr, len(missing), looked, strings.Join(texts, ", "), d.opt.Heal)
+		text = fmt.Sprintf("QuestDB at %s lacks rows that it has acknowledged: %d of the %d that were looked for, such as %s; is it the right one, and does nothing answer in its place? When it is, %s brings back what the journal has; until then the journal lets go of nothing by age, but journal.max and a disk that fills up go before", d.opt.DB.Addr, len(missing), looked, strings.Join(texts, ", "), d.opt.Heal)
 		d.slow.again.Store(true)
 	}
 	if d.Health.set(fromLacking, text, d.clock()) {

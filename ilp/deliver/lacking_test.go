@@ -71,6 +71,64 @@ func TestLacking(t *testing.T) {
 	}
 }
 
+// A busy symbol's last row is overtaken before it is looked for. Rows that come after a loss
+// are there, and must hide neither the loss nor end its trouble: the row that was looked for
+// before is looked for again.
+func TestLackingOvertaken(t *testing.T) {
+	r := newRig(t, 32, rigOptions{feeds: 1, inputs: 100, lane: smallLane, opt: Options{Heal: "`heal`"}})
+	r.d.lackingEvery = int64(30 * time.Millisecond)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	delivered := make(chan error, 1)
+	go func() { delivered <- r.d.Run(ctx) }()
+	r.feeds[0].run(1, r.bell, 0)
+	wait(t, "all rows", func() bool { return r.feeds[0].l.Acked() == 100 && len(r.d.Acked()) > 3 })
+	time.Sleep(150 * time.Millisecond) // they are looked for
+	kept := map[rowKey]linetest.Row{}
+	// overtake puts a newer row beside each of kept, acknowledges it, and drops the old ones.
+	newer := int64(0)
+	overtake := func() {
+		newer++
+		acked := r.d.Acked()
+		r.db.set(func() {
+			if newer == 1 {
+				kept, r.db.rows = r.db.rows, map[rowKey]linetest.Row{}
+			}
+			for k, row := range kept {
+				k.ts += newer << 32
+				r.db.rows[k] = row
+			}
+		})
+		for _, row := range acked {
+			row.Ts += 1 << 32
+			r.d.lacking.note(row)
+		}
+	}
+	overtake()
+	ill := func() bool {
+		text, _ := r.d.Health.Trouble()
+		return strings.Contains(text, "lacks rows") && r.d.Lacks()
+	}
+	wait(t, "the trouble", ill)
+	for range 10 {
+		overtake()
+		time.Sleep(50 * time.Millisecond)
+		if !ill() {
+			t.Fatal("newer rows ended the trouble, and the old ones are not there")
+		}
+	}
+	r.db.set(func() {
+		for k, row := range kept {
+			r.db.rows[k] = row
+		}
+	})
+	wait(t, "the end of the trouble", func() bool { text, _ := r.d.Health.Trouble(); return text == "" && !r.d.Lacks() })
+	r.d.Stop()
+	if err := <-delivered; err != nil {
+		t.Error(err)
+	}
+}
+
 // The query is one that QuestDB takes, and it finds the row of the very nanosecond.
 func TestLiveInstants(t *testing.T) {
 	addr := dbtest.Start(t)
