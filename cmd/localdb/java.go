@@ -137,7 +137,7 @@ func (d dbDir) openLog() (f *os.File, sizeBytes int64, err error) {
 			return nil, 0, fmt.Errorf("cannot put aside log %q: %w", path, err)
 		}
 	}
-	f, err = os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	f, err = os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, 0, fmt.Errorf("cannot open log %q: %w", path, err)
 	}

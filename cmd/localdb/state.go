@@ -125,7 +125,7 @@ func (d dbDir) saveProcess(p *process) error {
 
 func writeFileAtomic(path string, b []byte) error {
 	tmp := path + ".tmp"
-	if err := os.WriteFile(tmp, b, 0o644); err != nil {
+	if err := os.WriteFile(tmp, b, 0o600); err != nil {
 		return fmt.Errorf("cannot write %q: %w", path, err)
 	}
 	if err := os.Rename(tmp, path); err != nil {
@@ -137,7 +137,7 @@ func writeFileAtomic(path string, b []byte) error {
 // lockFile takes the lock at path, which lasts until unlock or the end of this
 // process. It calls waiting, if not nil, once when somebody else holds it.
 func lockFile(ctx context.Context, path string, waiting func()) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open lock %q: %w", path, err)
 	}

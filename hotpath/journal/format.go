@@ -2,6 +2,7 @@ package journal
 
 import (
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 	"slices"
 
@@ -19,6 +20,8 @@ const (
 	codecHole  = 2 // no records: stands where Fsck has taken damage out
 	codecZstd  = 3 // by Pack
 	codecMinLZ = 4
+
+	codecNewest = codecMinLZ
 
 	blockHeadSize   = 48
 	segmentFixSize  = 40 // header before its table
@@ -39,6 +42,7 @@ const (
 	maxStored = MaxRecordBytes + MaxRecordBytes/64 + 1024 // no packed block of a record is larger
 	maxFeeds  = 1 << 16
 	noTable   = 1 << 31 // instead of a count of feeds
+	maxFormat = 1 << 16 // a greater number is no format of any deeptape but damage
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -97,6 +101,48 @@ const (
 	torn                 // the beginning of something valid, up to the end of the file
 	bad                  // not valid
 )
+
+// NewerError says that a segment was written by a later deeptape, in a format that this
+// one does not know. It is not damage: nothing may be taken out of such a journal, put
+// behind it, or derived from the rest of it.
+type NewerError struct {
+	Segment uint64
+	Format  uint32 // that the segment says of itself; 0: ours, but it has a block of
+	Codec   uint8  // this codec
+}
+
+func (e *NewerError) Error() string {
+	if e.Format == 0 {
+		return fmt.Sprintf("journal segment %012d has a block of codec %d, and this deeptape knows codecs up to %d: use the newer deeptape that wrote it, which reads older ones too", e.Segment, e.Codec, codecNewest)
+	}
+	return fmt.Sprintf("journal segment %012d has format %d, and this deeptape knows formats up to %d: use the newer deeptape that wrote it, which reads older ones too", e.Segment, e.Format, formatVersion)
+}
+
+// newerFormat says whether a header with the magic, of which b holds the first
+// segmentFixSize bytes or more, is of a later format. What comes behind the number of the
+// format may be anything then. A header of our own format whose number has rotted is
+// damage; it is known by its checksum, which holds for the number that it had.
+func newerFormat(b []byte) (format uint32, newer bool) {
+	le := binary.LittleEndian
+	if len(b) < 8 || le.Uint32(b) != segmentMagic {
+		return 0, false
+	}
+	format = le.Uint32(b[4:])
+	return format, format > formatVersion && format <= maxFormat
+}
+
+// rottenFormat says whether b, a whole header by its own count of feeds, has nothing
+// wrong but the number of its format.
+func rottenFormat(b []byte) bool {
+	n, v := segmentHeadLen(b[:min(len(b), segmentFixSize)])
+	if v != whole || n > len(b) {
+		return false
+	}
+	own := slices.Clone(b[:n])
+	binary.LittleEndian.PutUint32(own[4:], formatVersion)
+	_, ok := parseSegmentHead(own)
+	return ok
+}
 
 // segmentHeadLen says how long the header is that begins with b. b has up to
 // segmentFixSize bytes.

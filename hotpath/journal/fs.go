@@ -43,8 +43,14 @@ type HeldError struct{ Holder string }
 
 func (e *HeldError) Error() string { return "it is in use by process " + e.Holder }
 
-// OS is the file system of the machine.
+// OS is the file system of the machine. What it makes is its owner's alone: a journal
+// says what somebody trades on, and whoever can write to it can make a record of anything.
 var OS FS = osFS{}
+
+const (
+	dirMode  = 0o700
+	fileMode = 0o600
+)
 
 type osFS struct{}
 
@@ -58,7 +64,7 @@ func (f osFile) Size() (int64, error) {
 	return st.Size(), nil
 }
 
-func (osFS) MkdirAll(dir string) error    { return os.MkdirAll(dir, 0o777) }
+func (osFS) MkdirAll(dir string) error    { return os.MkdirAll(dir, dirMode) }
 func (osFS) Rename(from, to string) error { return os.Rename(from, to) }
 func (osFS) Link(from, to string) error   { return os.Link(from, to) }
 func (osFS) Remove(name string) error     { return os.Remove(name) }
@@ -74,7 +80,7 @@ func (osFS) List(dir string) ([]string, error) {
 
 func (osFS) Create(name string) (File, error) {
 	// O_APPEND: after a truncation the next write begins at the new end.
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR|os.O_APPEND, 0o666)
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR|os.O_APPEND, fileMode)
 	if err != nil {
 		return nil, err
 	}
@@ -99,11 +105,22 @@ func (osFS) SyncDir(dir string) error {
 }
 
 // Lock leaves the file in place when it is released: removing it would let one
-// process lock the file that another has just unlinked.
+// process lock the file that another has just unlinked. It follows no symbolic link,
+// because the pid would go into whatever file that names, in place of what is there.
 func (osFS) Lock(name string) (io.Closer, error) {
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o666)
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, fileMode)
+	if errors.Is(err, syscall.ELOOP) {
+		return nil, fmt.Errorf("%q is a symbolic link, and the lock has to be a file of its own; remove the link", name)
+	}
 	if err != nil {
 		return nil, err
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = fmt.Errorf("%q is no regular file; remove it", name)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		defer f.Close()
@@ -115,8 +132,9 @@ func (osFS) Lock(name string) (io.Closer, error) {
 		return nil, &HeldError{Holder: strings.TrimSpace(string(b[:n]))}
 	}
 	// Whoever is refused reads the pid here; a failure to write it costs that
-	// sentence and nothing else.
-	if f.Truncate(0) == nil {
+	// sentence and nothing else. A file of two names may be somebody else's too: it is
+	// locked and left as it is.
+	if links, ok := st.Sys().(*syscall.Stat_t); ok && links.Nlink == 1 && f.Truncate(0) == nil {
 		_, _ = f.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0)
 	}
 	return f, nil

@@ -127,6 +127,11 @@ func (s *scan) next() (o outcome, tail verdict, size int64, err error) {
 			s.win.drop()
 			continue
 		}
+		// A block in the place where one is due, whole but for a codec that we do not
+		// know, is a later deeptape's. (In a search it may be a frame's own bytes.)
+		if h.segment == s.segment && h.codec > codecNewest && (s.anyNum || uint64(h.number) == s.number) {
+			return gotEnd, bad, 0, &NewerError{Segment: s.segment, Codec: h.codec}
+		}
 		return s.search(v)
 	}
 }
@@ -153,7 +158,8 @@ func (s *scan) take(h blockHead) outcome {
 	return gotDamage
 }
 
-// readHead reads the header; off is then behind it, if it is whole.
+// readHead reads the header; off is then behind it, if it is whole. An error is the
+// disk's, or a *NewerError.
 func (s *scan) readHead() (verdict, error) {
 	s.win.drop()
 	fix, err := s.win.at(0, segmentFixSize)
@@ -161,6 +167,15 @@ func (s *scan) readHead() (verdict, error) {
 		return bad, err
 	}
 	n, v := segmentHeadLen(fix)
+	if format, newer := newerFormat(fix); newer {
+		b, err := s.win.at(0, max(n, segmentFixSize))
+		if err != nil {
+			return bad, err
+		}
+		if !rottenFormat(b) {
+			return bad, &NewerError{Segment: s.segment, Format: format}
+		}
+	}
 	if v != whole {
 		return v, nil
 	}
