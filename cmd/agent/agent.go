@@ -484,7 +484,7 @@ func (a *Agent) derive(number uint16, from uint64) (deliver.Source, error) {
 		return nil, err
 	}
 	r := journal.NewReader(a.machine.FS, a.cfg.Journal.Dir, at)
-	return &source{feed: number, r: r, d: feed.NewDerivation(inputs{r, a.log}, number)}, nil
+	return &source{feed: number, r: r, d: tolerant(inputs{r, a.log}, a.log, number)}, nil
 }
 
 // source is a derivation of one feed, as the deliverer wants it.

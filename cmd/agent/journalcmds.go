@@ -32,6 +32,19 @@ func openJournal(dir string, log *slog.Logger) (*journal.Reader, feed.Inputs, er
 	return r, inputs{r, log}, nil
 }
 
+// tolerant derives the rows of all feeds, or of the given ones, past inputs that cannot be
+// right. It tells of them unless log is nil.
+func tolerant(in feed.Inputs, log *slog.Logger, only ...uint16) *feed.Derivation {
+	d := feed.NewDerivation(in, only...)
+	d.PassOver(func(e *feed.BadInputError) {
+		if log != nil {
+			log.Warn("an input of the journal cannot be right, though its checksum is; its feed goes on at its next keyframe, and the time until then is a gap",
+				"feed", e.Feed, "pos", e.Pos, "at", time.Unix(0, e.Ts).UTC(), "err", e.Err)
+		}
+	})
+	return d
+}
+
 func inWindow(ts, from, to int64) bool { return ts >= from && (to == 0 || ts < to) }
 
 // ReplayJournal derives the rows of a journal and delivers those in a window; see keeper
@@ -51,7 +64,7 @@ func ReplayJournal(ctx context.Context, cfg config.Config, from, to int64, log *
 	if err := ready(ctx); err != nil {
 		return err
 	}
-	lost, err := lostParts(in)
+	lost, err := lostParts(in, feed.Possible)
 	if err != nil {
 		return fmt.Errorf("cannot find what the journal has lost: %w", err)
 	}
@@ -82,7 +95,7 @@ func ReplayJournal(ctx context.Context, cfg config.Config, from, to int64, log *
 				fmt.Fprintf(progress, "replay: %d records handed over, %.0f a second\n", records, float64(records)/time.Since(start).Seconds())
 			}
 		},
-	}, feed.NewDerivation(in))
+	}, tolerant(in, log))
 	if err != nil {
 		return err
 	}
@@ -113,7 +126,7 @@ func WriteLines(ctx context.Context, dir string, from, to int64, w io.Writer) er
 	insts := map[instrumentKey]*line.Inst{}
 	var buf []byte
 	all := func(string, string) bool { return true }
-	err = deriveAll(feed.NewDerivation(in), all, func(of event.Instrument, rec []byte) error {
+	err = deriveAll(tolerant(in, slog.Default()), all, func(of event.Instrument, rec []byte) error {
 		key := instrumentKey{of.Venue, of.Symbol}
 		inst := insts[key]
 		if inst == nil {

@@ -22,8 +22,9 @@ type journalledRun struct {
 // lostParts reads a journal through and returns the times whose inputs it has lost:
 // from the last input of a run that did not stop by itself to the next run of the
 // same symbol, and from missing inputs in the middle of a run to the next keyframe,
-// which tells what they made.
-func lostParts(in feed.Inputs) ([]verify.Lost, error) {
+// which tells what they made. An input that is not possible is missing, and ends its feed
+// as a derivation is ended by it.
+func lostParts(in feed.Inputs, possible func(*event.Input) error) ([]verify.Lost, error) {
 	var all []verify.Lost
 	runs := map[uint16]*journalledRun{}
 	last := map[instrumentKey]*journalledRun{}
@@ -52,6 +53,15 @@ func lostParts(in feed.Inputs) ([]verify.Lost, error) {
 			return nil, err
 		}
 		r := runs[in.Feed]
+		if possible(&in) != nil {
+			if r != nil {
+				if r.hole == 0 {
+					r.hole = r.last
+				}
+				r.pos, r.last = in.Pos, in.Ts
+			}
+			continue
+		}
 		if in.Kind == event.InputRun || in.Kind == event.InputKeyframe && r == nil {
 			cfg, err := feed.ConfigOf(&in)
 			if err != nil {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"slices"
 	"testing"
@@ -42,6 +43,22 @@ func TestLostParts(t *testing.T) {
 		i.Data = append([]byte{byte(len(state)), 0, 0, 0}, state...)
 		return i
 	}
+	short := func(i event.Input) event.Input { i.Data = i.Data[:20]; return i }
+	impossible := func(id uint16, pos uint64, ts int64) event.Input {
+		i := in(id, event.InputFrame, pos, ts)
+		i.Line = 200
+		return i
+	}
+	possible := func(in *event.Input) error { // by the configuration alone: these have no venue
+		if in.Line == 200 {
+			return errors.New("no such line")
+		}
+		if in.Kind != event.InputRun && in.Kind != event.InputKeyframe {
+			return nil
+		}
+		_, err := feed.ConfigOf(in)
+		return err
+	}
 	const frame, stop = event.InputFrame, event.InputStop
 	for _, c := range []struct {
 		name   string
@@ -61,15 +78,14 @@ func TestLostParts(t *testing.T) {
 		{"a hole to the next run", inputList{run(1, 1, 10, 0, "A", "B"), in(1, frame, 5, 20), in(1, stop, 6, 25), run(1, 7, 40, 0, "B")},
 			[]verify.Lost{{Venue: "v", Symbol: "B", From: 10, To: 40, Damaged: true}, {Venue: "v", Symbol: "A", From: 10, To: 40, Damaged: true}}},
 		{"a hole to the end", inputList{run(1, 1, 10, 0, "A"), in(1, frame, 5, 20), in(1, frame, 6, 25)}, []verify.Lost{{Venue: "v", Symbol: "A", From: 10, To: 25, Damaged: true}}},
+		{"an input that cannot be", inputList{run(1, 1, 10, 0, "A"), in(1, frame, 2, 20), impossible(1, 3, 25), in(1, frame, 4, 27), keyframe(1, 5, 30, "A"), in(1, stop, 6, 40)},
+			[]verify.Lost{{Venue: "v", Symbol: "A", From: 20, To: 30, Damaged: true}}},
+		{"a keyframe that cannot be", inputList{run(1, 1, 10, 0, "A"), in(1, frame, 2, 20), short(keyframe(1, 3, 25, "A")), in(1, frame, 4, 27), keyframe(1, 5, 30, "A"), in(1, stop, 6, 40)},
+			[]verify.Lost{{Venue: "v", Symbol: "A", From: 20, To: 30, Damaged: true}}},
 		{"the beginning is gone", inputList{in(1, frame, 7, 5), keyframe(1, 8, 10, "A"), in(1, frame, 9, 20), run(1, 10, 50, 0, "A")}, []verify.Lost{{Venue: "v", Symbol: "A", From: 20, To: 50}}},
 	} {
-		if got, err := lostParts(&c.inputs); err != nil || !slices.Equal(got, c.want) {
+		if got, err := lostParts(&c.inputs, possible); err != nil || !slices.Equal(got, c.want) {
 			t.Errorf("%s: %+v, %v, want %+v", c.name, got, err, c.want)
 		}
-	}
-	bad := keyframe(1, 1, 10, "A")
-	bad.Data = bad.Data[:20]
-	if got, err := lostParts(&inputList{bad}); err == nil {
-		t.Errorf("a keyframe that is cut short is taken: %+v", got)
 	}
 }

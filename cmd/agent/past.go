@@ -78,7 +78,7 @@ func readPast(fsys journal.FS, dir, name string, rec journal.Recovery, anchors *
 	}
 	r := journal.NewReader(fsys, dir, from)
 	defer r.Close()
-	d := feed.NewDerivation(inputs{r, nil})
+	d := tolerant(inputs{r, nil}, nil)
 	for {
 		if _, _, err = d.Next(); err != nil {
 			break
@@ -247,7 +247,7 @@ func (a *Agent) deliverPast(ctx context.Context) error {
 			low, behind := after[feed]
 			return h.Kind == event.RowInst || behind && h.Pos > low
 		},
-	}, feed.NewDerivation(&upTo{inputs{r, nil}, a.pastRuns.pos}))
+	}, tolerant(&upTo{inputs{r, nil}, a.pastRuns.pos}, a.log))
 	a.pastRuns.deliverer.Store(nil)
 	if ctx.Err() != nil {
 		return nil

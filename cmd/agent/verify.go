@@ -38,7 +38,7 @@ func Verify(ctx context.Context, cfg config.Config, withJournal bool, from, to i
 		if err != nil {
 			return nil, err
 		}
-		opt.Lost, err = lostParts(in)
+		opt.Lost, err = lostParts(in, feed.Possible)
 		r.Close()
 		if err != nil {
 			return nil, fmt.Errorf("cannot find what the journal has lost: %w", err)
@@ -48,13 +48,16 @@ func Verify(ctx context.Context, cfg config.Config, withJournal bool, from, to i
 	if err != nil || !withJournal {
 		return report, err
 	}
+	told := log // once, and not for each derivation
 	derive := func(want func(venue, symbol string) bool, emit func(inst event.Instrument, rec []byte) error) error {
 		r, _, err := openJournal(cfg.Journal.Dir, nil)
 		if err != nil {
 			return err
 		}
 		defer r.Close()
-		return deriveAll(feed.NewDerivation(inputs{r, nil}), want, emit)
+		d := tolerant(inputs{r, nil}, told)
+		told = nil
+		return deriveAll(d, want, emit)
 	}
 	against, err := verify.Journal(ctx, db, opt, derive, progress)
 	if err != nil {

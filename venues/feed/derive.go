@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"errors"
 	"fmt"
 
 	"deeptape/hotpath/event"
@@ -19,10 +20,12 @@ type Derivation struct {
 	only   map[uint16]bool // nil: every feed
 	feeds  map[uint16]*derived
 	last   *derived
+	told   func(*BadInputError) // nil: Next returns it
 }
 
 type derived struct {
 	machine *Machine
+	ended   bool // by an input that cannot be right; the next keyframe or run begins it again
 	frames  ledger.Frames
 	rows    ledger.Rows
 	out     records
@@ -78,10 +81,54 @@ func NewDerivation(inputs Inputs, only ...uint16) *Derivation {
 	return d
 }
 
+// BadInputError says that an input whose checksum is right cannot be: no machine makes it,
+// or the journalled keyframe is another than its inputs make. It ends the derivation of
+// its feed until the feed's next keyframe or run; the time until then is a gap with cause
+// journal. Other feeds go on.
+type BadInputError struct {
+	Feed uint16
+	Pos  uint64
+	Ts   int64 // stamp of the input, ns
+	Err  error
+}
+
+func (e *BadInputError) Error() string { return "cannot derive rows: " + e.Err.Error() }
+
+func (e *BadInputError) Unwrap() error { return e.Err }
+
+// PassOver has told called with each input that cannot be right, where Next would
+// return the error.
+func (d *Derivation) PassOver(told func(*BadInputError)) { d.told = told }
+
+// Possible says what makes an input impossible, whatever came before it. Of a run record
+// or a keyframe it builds the machine, and throws it away.
+func Possible(in *event.Input) error {
+	var frames ledger.Frames
+	var rows ledger.Rows
+	m := New(&records{}, &frames, rows.Feed())
+	switch {
+	case in.Line >= numLines:
+		return errLine(in)
+	case in.Kind == event.InputRun:
+		cfg, err := ConfigOf(in)
+		if err != nil {
+			return err
+		}
+		return m.setUp(cfg, in.Feed)
+	case in.Kind == event.InputKeyframe:
+		return m.restore(in)
+	}
+	return nil
+}
+
+func errLine(in *event.Input) error {
+	return fmt.Errorf("cannot step feed %d: input %d (%s) is of line %d, and a feed has %d", in.Feed, in.Pos, in.Kind, in.Line, numLines)
+}
+
 // Next returns the next row record and the feed that it belongs to. The record is
 // borrowed until the next call. The error is io.EOF at the present end of the
-// journal (a later call may find more), whatever the journal's reader says, or
-// what makes a derivation impossible.
+// journal (a later call may find more), whatever the journal's reader says, or a
+// *BadInputError, and then the next call goes on behind it.
 func (d *Derivation) Next() (rec []byte, feedID uint16, err error) {
 	for {
 		if d.last != nil {
@@ -106,10 +153,21 @@ func (d *Derivation) Next() (rec []byte, feedID uint16, err error) {
 			d.feeds[in.Feed] = f
 		}
 		f.out.reset()
-		if err := f.machine.Step(&in); err != nil {
-			return nil, in.Feed, fmt.Errorf("cannot derive rows: %w", err)
+		if f.ended && in.Kind != event.InputRun && in.Kind != event.InputKeyframe {
+			f.machine.skip(&in)
+			continue
 		}
-		d.last = f
+		d.last, f.ended = f, false
+		if err := f.machine.Step(&in); err != nil {
+			if f.ended = !errors.Is(err, errDiffers); f.ended {
+				f.machine.skip(&in)
+			}
+			bad := &BadInputError{Feed: in.Feed, Pos: in.Pos, Ts: in.Ts, Err: err}
+			if d.told == nil {
+				return nil, in.Feed, bad
+			}
+			d.told(bad)
+		}
 	}
 }
 

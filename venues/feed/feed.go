@@ -233,6 +233,7 @@ type Machine struct {
 	commandID int64
 	requests  uint32
 	hole      bool // inputs of this run are missing in the journal, up to now
+	skipped   bool // the input before this one was there, and could not be taken
 	// Connections in a row whose subscription went unanswered.
 	unanswered int
 	begunTs    int64     // when the venue last gave a book that was asked for
@@ -258,8 +259,9 @@ func (m *Machine) Actions() []Action { return m.actions }
 // EventTs is the venue's own time in the last frame, ns, or event.Null.
 func (m *Machine) EventTs() int64 { return m.eventTs }
 
-// Step takes one input. It fails only where the journal itself cannot be right:
-// a run record that does not parse, or an input before it.
+// Step takes one input. It fails only where the journal itself cannot be right: a run
+// record or keyframe that does not parse, an input before the run record or of a line
+// that there is not, a keyframe that is not what the inputs before it make.
 func (m *Machine) Step(in *event.Input) error {
 	err := m.StepUnpublished(in)
 	m.Publish()
@@ -274,7 +276,8 @@ func (m *Machine) Publish() {
 
 // StepUnpublished is Step but for Publish, which may follow after several.
 func (m *Machine) StepUnpublished(in *event.Input) error {
-	missing := in.Pos != m.pos+1
+	missing := in.Pos != m.pos+1 || m.skipped
+	m.skipped = false
 	m.now, m.pos, m.frameTs = in.Ts, in.Pos, in.Ts
 	m.actions = m.actions[:0]
 	m.eventTs = event.Null
@@ -291,7 +294,7 @@ func (m *Machine) StepUnpublished(in *event.Input) error {
 		m.missing()
 	}
 	if in.Line >= numLines {
-		return fmt.Errorf("cannot step feed %d: input %d (%s) is of line %d, and a feed has %d", in.Feed, in.Pos, in.Kind, in.Line, numLines)
+		return errLine(in)
 	}
 	switch in.Kind {
 	case event.InputFrame:
@@ -324,6 +327,10 @@ func (m *Machine) StepUnpublished(in *event.Input) error {
 	}
 	return nil
 }
+
+// skip passes over an input that cannot be taken, or that stands behind one: for the
+// next input that is stepped it is missing.
+func (m *Machine) skip(in *event.Input) { m.pos, m.skipped = in.Pos, true }
 
 // recorded says whether a stream is: there are venues without quotes, and runs that
 // do not want them. What is not recorded has no interval, because a gap would say that

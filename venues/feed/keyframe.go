@@ -209,8 +209,9 @@ func (s *standby) levels() (n [2]int) {
 // keyframe takes a keyframe record: it compares the state with it, or takes the
 // state from it if the derivation starts here; every live book then owes its rows.
 func (m *Machine) keyframe(in *event.Input) error {
+	var differs error
 	if m.insts == nil {
-		if err := m.restore(in); err != nil {
+		if err := m.takeOver(in); err != nil {
 			return fmt.Errorf("cannot start from keyframe %d of feed %d: %w", in.Pos, in.Feed, err)
 		}
 	} else if m.hole {
@@ -218,7 +219,12 @@ func (m *Machine) keyframe(in *event.Input) error {
 			return fmt.Errorf("cannot go on from keyframe %d of feed %d: %w", in.Pos, in.Feed, err)
 		}
 	} else if own := m.AppendKeyframe(nil); m.cfg.Version == Version && !m.patched && !bytes.Equal(own, in.Data) { // another version's looks otherwise
-		return fmt.Errorf("BUG: keyframe %d of feed %d is not what the inputs before it make: %s", in.Pos, in.Feed, difference(own, in.Data))
+		// Either an input before it is not the one that was used, or the keyframe is not:
+		// what was derived stands beside what was recorded, and does not lead to it.
+		differs = fmt.Errorf("%w %d of feed %d is not what the inputs before it make: %s", errDiffers, in.Pos, in.Feed, difference(own, in.Data))
+		if err := m.adopt(in); err != nil {
+			return fmt.Errorf("%v; and it cannot be gone on from: %w", differs, err) // not errDiffers: the feed has ended
+		}
 	}
 	m.flush()
 	for i := range m.insts {
@@ -226,6 +232,21 @@ func (m *Machine) keyframe(in *event.Input) error {
 		m.putInstrument(inst)
 		inst.keyframeOwed = inst.state == bookLive
 	}
+	return differs
+}
+
+// errDiffers: the machine has told so and has gone on from the keyframe.
+var errDiffers = errors.New("BUG: keyframe")
+
+// takeOver makes the machine what the keyframe says, or leaves it as it is.
+func (m *Machine) takeOver(in *event.Input) error {
+	fresh := New(m.out, m.frames, m.rows)
+	fresh.now, fresh.pos, fresh.frameTs, fresh.eventTs = m.now, m.pos, m.frameTs, m.eventTs
+	fresh.bufferBytes, fresh.actions, fresh.batch, fresh.scratch = m.bufferBytes, m.actions, m.batch, m.scratch
+	if err := fresh.restore(in); err != nil {
+		return err
+	}
+	*m = *fresh
 	return nil
 }
 
@@ -235,27 +256,24 @@ func (m *Machine) keyframe(in *event.Input) error {
 // agree about books and ids, but not about the past, so later keyframes of the run
 // cannot be compared.
 func (m *Machine) adopt(in *event.Input) error {
-	m.end(event.CauseJournal)
-	m.flush()
-	type past struct {
-		lastTs  int64
-		streams [event.NumStreams]interval
-	}
-	kept := make([]past, len(m.insts))
-	for i := range m.insts {
-		kept[i] = past{m.insts[i].lastTs, m.insts[i].streams}
-	}
-	if err := m.restore(in); err != nil {
+	if err := Possible(in); err != nil {
 		return err
 	}
-	if len(m.insts) != len(kept) {
-		return errors.New("it has other instruments than the run")
+	m.end(event.CauseJournal)
+	m.flush()
+	kept := m.insts
+	if err := m.takeOver(in); err != nil {
+		return err
 	}
 	for i := range m.insts {
 		inst := &m.insts[i]
-		inst.lastTs = max(inst.lastTs, kept[i].lastTs)
+		at := slices.IndexFunc(kept, func(k instrument) bool { return k.Venue == inst.Venue && k.Symbol == inst.Symbol })
+		if at < 0 {
+			continue // the run that brought it is what is missing
+		}
+		inst.lastTs = max(inst.lastTs, kept[at].lastTs)
 		believed := inst.streams
-		inst.streams = kept[i].streams
+		inst.streams = kept[at].streams
 		for s, iv := range believed {
 			if iv.state != event.StateGap {
 				// The next row may have the same instant: it has the ts that it had.
