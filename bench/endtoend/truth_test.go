@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"deeptape/bench/simvenue"
 	"deeptape/bench/world"
 )
 
@@ -241,7 +242,7 @@ func newMarket(t *testing.T, seed uint64, length time.Duration, names ...string)
 		}
 		x := m.symbol[names[e.Symbol]]
 		m.events = append(m.events, marked{e.Symbol, e.Last, e.Kind == world.Diff})
-		ms := e.AtNs / 1e6 * 1e6
+		ms := e.StampNs / 1e6 * 1e6 // by the venue's clock, which is off
 		switch e.Kind {
 		case world.Diff:
 			x.diffs = append(x.diffs, diff{e.First, e.Last, ms, append(worldLevels(t, "bid", e.Bids), worldLevels(t, "ask", e.Asks)...)})
@@ -259,7 +260,8 @@ func newMarket(t *testing.T, seed uint64, length time.Duration, names ...string)
 
 func (m *market) world(t *testing.T) *world.World {
 	t.Helper()
-	w, err := world.New(m.seed, world.Spec{Symbols: world.Symbols(m.names...)})
+	follow := simvenue.FollowerOf("binance", m.seed)
+	w, err := world.New(m.seed, world.Spec{Symbols: simvenue.Markets("binance", m.names...), Follow: &follow})
 	if err != nil {
 		t.Fatal(err)
 	}
