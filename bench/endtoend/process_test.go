@@ -89,7 +89,13 @@ type process struct {
 // start runs deeptape with args. Whatever happens, it is gone when the test is.
 func start(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, name: args[0], cmd: exec.Command(binary, args...), ended: make(chan struct{})}
+	return startAs(t, env, exec.Command(binary, args...), args...)
+}
+
+// startAs runs it by another command, which makes way for it.
+func startAs(t *testing.T, env []string, cmd *exec.Cmd, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, name: args[0], cmd: cmd, ended: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.errout
 	p.cmd.SysProcAttr = childAttr()

@@ -66,6 +66,15 @@ func freeBytes(dir string) (int64, error) {
 	return int64(st.Bavail) * int64(st.Bsize), nil // Bsize is an int64 on Linux and a uint32 on Darwin
 }
 
+// descriptors is how many files and sockets this process may have open.
+func descriptors() uint64 {
+	var most unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &most); err != nil {
+		return 1024 // what a process has unless somebody says otherwise
+	}
+	return uint64(most.Cur)
+}
+
 // readFile returns the whole text of a small file.
 func readFile(fsys journal.FS, name string) ([]byte, error) {
 	f, err := fsys.Open(name)

@@ -2,70 +2,13 @@ package agent
 
 import (
 	"context"
-	_ "embed"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"sync/atomic"
 	"time"
 
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/ledger"
 )
-
-//go:embed status.html
-var statusPage []byte
-
-// statusServer answers /metrics, /healthz, /status.json and the status page.
-type statusServer struct {
-	http *http.Server
-	addr string
-}
-
-func (a *Agent) serveStatus() (*statusServer, error) {
-	ln, err := net.Listen("tcp", a.cfg.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("cannot serve the status page: %w; choose another address with --listen, or --listen off", err)
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Write(statusPage)
-	})
-	mux.HandleFunc("GET /status.json", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(a.Status())
-	})
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		troubles := a.troubles()
-		if len(troubles) > 0 {
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-		for _, t := range troubles {
-			fmt.Fprintln(w, t)
-		}
-		if len(troubles) == 0 {
-			fmt.Fprintln(w, "ok")
-		}
-	})
-	set := a.metrics()
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-		writeMetrics(w, set) // who asks no more gets no more
-	})
-	s := &statusServer{http: &http.Server{Handler: a.surviving(mux), ReadHeaderTimeout: 5 * time.Second}, addr: ln.Addr().String()}
-	go func() {
-		if err := s.http.Serve(ln); err != nil && !errors.Is(err, http.ErrServerClosed) {
-			a.log.Error("the status page has stopped", "err", err)
-		}
-	}()
-	a.log.Info("status page", "url", "http://"+s.addr)
-	return s, nil
-}
-
-func (s *statusServer) close() { s.http.Close() }
 
 // Status of an agent: what the page shows and tests read.
 type Status struct {
@@ -382,12 +325,4 @@ func (a *Agent) troubles() []string {
 		}
 	}
 	return out
-}
-
-// StatusAddr is where the status page is served, "" before it is.
-func (a *Agent) StatusAddr() string {
-	if s := a.status.Load(); s != nil {
-		return s.addr
-	}
-	return ""
 }
