@@ -64,6 +64,8 @@ var families = []family{
 	{"deeptape_journal_bytes_total", counter, "Bytes written to the journal."},
 	{"deeptape_journal_records_total", counter, "Inputs written to the journal."},
 	{"deeptape_journal_lag_inputs", gauge, "Inputs that are not in the journal file yet."},
+	{"deeptape_journal_sync_errors_total", counter, "Times that the disk did not make the journal durable (fsync failed)."},
+	{"deeptape_journal_unsynced_bytes", gauge, "Bytes of the journal that a power loss may take because a sync of them failed; 0 once their segments are written again or removed."},
 	{"deeptape_journal_packed_segments_total", counter, "Complete segments that were packed again."},
 	{"deeptape_journal_packed_saved_bytes_total", counter, "Bytes that packing again has saved."},
 	{"deeptape_questdb_batches_total", counter, "Batches sent to QuestDB."},

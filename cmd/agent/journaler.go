@@ -47,6 +47,9 @@ type journaler struct {
 	full         atomic.Pointer[string] // why the journal must not grow
 	stopping     atomic.Bool            // what is on its way is written all the same
 	trouble      atomic.Pointer[string] // why nothing can be written at present
+	undurable    atomic.Pointer[string] // what a power loss may take although it was synced, and why
+	unsynced     atomic.Uint64          // bytes of that
+	syncErrors   atomic.Uint64
 	bytes        atomic.Uint64
 	records      atomic.Uint64
 }
@@ -96,9 +99,7 @@ func (j *journaler) run() error {
 			worked = true
 		case now-j.syncNs >= int64(j.syncEvery):
 			j.syncNs = now
-			if err := j.w.Sync(); err != nil {
-				j.fail("cannot sync the journal", err)
-			}
+			j.sync()
 		}
 		if closed && !worked && len(j.waiting) == 0 {
 			return j.w.Close()
@@ -127,6 +128,7 @@ func (j *journaler) turns(now int64) {
 		if err := j.w.Rotate(); err != nil {
 			j.fail("cannot begin a new journal segment", err)
 		}
+		j.lookAtSyncs()
 	}
 	if s := j.w.Position().Segment; s != j.segment {
 		j.segment = s
@@ -149,6 +151,7 @@ func (j *journaler) turns(now int64) {
 		if err := j.w.Adopt(number); err != nil {
 			j.log.Warn("a packed journal segment stays as it was", "err", err)
 		}
+		j.lookAtSyncs()
 		j.adopt.Store(0)
 	}
 	if before := j.removeBefore.Swap(0); before != 0 {
@@ -159,6 +162,7 @@ func (j *journaler) turns(now int64) {
 		if n > 0 {
 			j.log.Info("removed journal segments that QuestDB has acknowledged", "segments", n)
 		}
+		j.lookAtSyncs()
 	}
 }
 
@@ -223,9 +227,42 @@ func (j *journaler) take() (worked bool) {
 	return worked
 }
 
+// sync makes durable what was written.
+func (j *journaler) sync() {
+	failed := j.w.Stats().SyncErrors
+	err := j.w.Sync()
+	j.lookAtSyncs()
+	if err != nil && j.w.Stats().SyncErrors == failed { // not the sync, but the write before it
+		j.fail("cannot write the journal; frames are lost once the rings are full", err)
+	}
+}
+
+// lookAtSyncs notes what failed syncs have left. That writing goes on well, and later
+// syncs with it, makes none of it durable.
+func (j *journaler) lookAtSyncs() {
+	bytes, why := j.w.Unsynced()
+	j.unsynced.Store(bytes)
+	j.syncErrors.Store(j.w.Stats().SyncErrors)
+	if bytes == 0 {
+		if j.undurable.Swap(nil) != nil {
+			j.log.Info("all of the journal is durable again")
+		}
+		return
+	}
+	text := fmt.Sprintf("%v: a power loss may take %d bytes that were written, until their segment has been packed again or QuestDB has them and it is removed; look after the disk", why, bytes)
+	if j.undurable.Swap(&text) == nil {
+		j.log.Error("cannot make the journal durable; it is written on", "err", why, "bytes", bytes)
+	}
+}
+
 // commit writes the group to the file and tells the lanes.
 func (j *journaler) commit() bool {
-	if err := j.w.Flush(); err != nil {
+	failed := j.w.Stats().SyncErrors
+	err := j.w.Flush()
+	if j.w.Stats().SyncErrors != failed { // a segment that was full is synced
+		j.lookAtSyncs()
+	}
+	if err != nil {
 		j.fail("cannot write the journal; frames are lost once the rings are full", err)
 		return false
 	}
@@ -256,12 +293,15 @@ func (j *journaler) fail(what string, err error) {
 	}
 }
 
-// Trouble is why the journal cannot be written, or "".
+// Trouble is why the journal cannot be written, or what of it may not last, or "".
 func (j *journaler) Trouble() string {
 	if t := j.trouble.Load(); t != nil {
 		return *t
 	}
 	if t := j.full.Load(); t != nil {
+		return *t
+	}
+	if t := j.undurable.Load(); t != nil {
 		return *t
 	}
 	return ""

@@ -68,6 +68,8 @@ func (a *Agent) metrics() *metrics.Set {
 		sample(fmt.Sprintf(`deeptape_troubles{part=%q}`, part), func() float64 { return float64(a.countTroubles(part)) })
 	}
 	sample("deeptape_journal_bytes_total", func() float64 { return float64(a.journaler.bytes.Load()) })
+	sample("deeptape_journal_sync_errors_total", func() float64 { return float64(a.journaler.syncErrors.Load()) })
+	sample("deeptape_journal_unsynced_bytes", func() float64 { return float64(a.journaler.unsynced.Load()) })
 	sample("deeptape_journal_packed_segments_total", func() float64 { return float64(a.packed.segments.Load()) })
 	sample("deeptape_journal_packed_saved_bytes_total", func() float64 { return float64(a.packed.savedBytes.Load()) })
 	sample("deeptape_journal_records_total", func() float64 { return float64(a.journaler.records.Load()) })

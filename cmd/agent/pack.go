@@ -76,7 +76,9 @@ func (a *Agent) packNext(ctx context.Context, done map[uint64]bool) error {
 		done[number] = true
 		return nil
 	case err != nil:
-		done[number] = true // until the next start: what ails it may last
+		// Until the next start: what ails it may last. What a failed sync has left is
+		// durable only once it is packed, so that is tried on.
+		done[number] = a.journaler.unsynced.Load() == 0
 		return err
 	}
 	// The writer puts it in its place, or the journal has ended, and the next Open

@@ -372,6 +372,10 @@ func TestFailedSyncIsNotMadeGood(t *testing.T) {
 		t.Fatalf("%+v at %+v", st, w.Position())
 	}
 	must(t, w.Append(m.record(100)))
+	must(t, w.Sync())
+	if bytes, why := w.Unsynced(); bytes != st.UnsyncedBytes || !errors.Is(why, syscall.EIO) {
+		t.Fatalf("after a sync of later bytes %d are unsynced, want %d: %v", bytes, st.UnsyncedBytes, why)
+	}
 	must(t, w.Close())
 	first := fsys.names[segmentName("j", 1)]
 	if len(first.synced) == len(first.data) {

@@ -68,7 +68,8 @@
 //
 // fsync fails: the kernel may have dropped the pages and will not say so again,
 // so the segment is left and the next Flush begins a new one. Later Syncs speak
-// for later bytes only; Stats.UnsyncedBytes counts what none has confirmed.
+// for later bytes only; Writer.Unsynced tells what none has confirmed, until Pack and
+// Adopt have written it again.
 //
 // A segment's header fails to be written: the file is removed, or its number is
 // skipped.

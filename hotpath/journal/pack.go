@@ -193,7 +193,11 @@ func (w *Writer) Adopt(number uint64) error {
 	if err := w.fs.Rename(name+tmpExt, name); err != nil {
 		return fmt.Errorf("cannot replace %q: %w", name, err)
 	}
-	return w.fs.SyncDir(w.dir)
+	if err := w.fs.SyncDir(w.dir); err != nil {
+		return err
+	}
+	delete(w.unsynced, number) // Pack has synced what stands there now
+	return nil
 }
 
 // removeUnfinished removes what a process that has ended did not finish: a repair, or

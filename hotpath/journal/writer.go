@@ -30,7 +30,7 @@ type Stats struct {
 	Records, Blocks, Segments uint64
 	RawBytes, StoredBytes     uint64
 	WriteErrors, SyncErrors   uint64
-	UnsyncedBytes             uint64 // written, and then a Sync of them failed
+	UnsyncedBytes             uint64 // written, and then a Sync of them failed; see Writer.Unsynced
 }
 
 // Writer appends records. It belongs to one goroutine and starts none: it does
@@ -56,6 +56,9 @@ type Writer struct {
 	ends    ends   // how far each feed is in the files; excludes raw
 	stats   Stats
 	closed  bool
+
+	unsynced map[uint64]uint64 // segments that were left because a Sync failed: how many bytes it was to make durable
+	syncErr  error             // why the last of those Syncs failed
 }
 
 // Append adds one whole record, as event.AppendInput makes it, to the current
@@ -250,6 +253,10 @@ func (w *Writer) syncSegment() error {
 	err = fmt.Errorf("cannot sync %q: %w", segmentName(w.dir, w.segment), err)
 	w.stats.SyncErrors++
 	w.stats.UnsyncedBytes += uint64(w.off - w.synced)
+	if w.unsynced == nil {
+		w.unsynced = map[uint64]uint64{}
+	}
+	w.unsynced[w.segment], w.syncErr = uint64(w.off-w.synced), err
 	w.leave(false)
 	return err
 }
@@ -264,6 +271,20 @@ func (w *Writer) Sync() error {
 		return err
 	}
 	return w.syncSegment()
+}
+
+// Unsynced returns how many bytes a power loss may take although a Sync was to make them
+// durable, and why the last such Sync failed; 0 and nil where there are none. No later Sync
+// speaks for them, because the kernel forgets what it could not write: they are durable
+// once their segment has been written again, by Pack and Adopt, and gone with RemoveBefore.
+func (w *Writer) Unsynced() (bytes uint64, why error) {
+	for _, n := range w.unsynced {
+		bytes += n
+	}
+	if bytes == 0 {
+		return 0, nil
+	}
+	return bytes, w.syncErr
 }
 
 // Rotate flushes and ends the current segment, if it has any block. The next
@@ -303,6 +324,7 @@ func (w *Writer) RemoveBefore(segment uint64) (removed int, err error) {
 		if err := w.fs.Remove(segmentName(w.dir, n)); err != nil {
 			return removed, fmt.Errorf("cannot remove a journal segment: %w", err)
 		}
+		delete(w.unsynced, n)
 		removed++
 	}
 	return removed, nil
