@@ -152,6 +152,7 @@ func New(ctx context.Context, opt Options) (_ *Agent, err error) {
 	if err = a.plan(ctx); err != nil {
 		return nil, err
 	}
+	a.tellMemory()
 	return a, nil
 }
 
