@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"io"
+	"maps"
 	"slices"
 
 	"deeptape/hotpath/event"
@@ -21,7 +22,7 @@ type journalledRun struct {
 
 // lostParts reads a journal through and returns the times whose inputs it has lost:
 // from the last input of a run that did not stop by itself to the next run of the
-// same symbol, and from missing inputs in the middle of a run to the next keyframe,
+// same symbol, or without end where none follows, and from missing inputs in the middle of a run to the next keyframe,
 // which tells what they made. An input that is not possible is missing, and ends its feed
 // as a derivation is ended by it.
 func lostParts(in feed.Inputs, possible func(*event.Input) error) ([]verify.Lost, error) {
@@ -44,7 +45,13 @@ func lostParts(in feed.Inputs, possible func(*event.Input) error) ([]verify.Lost
 	for {
 		in, err := in.Next()
 		if errors.Is(err, io.EOF) {
-			for _, r := range runs {
+			for _, id := range slices.Sorted(maps.Keys(runs)) {
+				r := runs[id]
+				for _, key := range r.keys {
+					if last[key] == r && r.hole == 0 && !r.stopped {
+						lose(key, r.last, verify.NoRun, false)
+					}
+				}
 				filled(r, r.last)
 			}
 			return all, nil

@@ -205,6 +205,7 @@ func halfPager[T any](ctx context.Context, db *exporter, s *shape[T], k key, fro
 // take compares the rows of one record.
 func (s *journalSymbol) take(h *event.Head, rec []byte) error {
 	s.first, s.last, s.recv = min(s.first, h.TsRecv), max(s.last, h.TsRecv), h.TsRecv
+	s.goesOn(h.TsRecv)
 	switch h.Kind {
 	case event.RowBook, event.RowTop, event.RowDepth, event.RowQuote, event.RowTrade:
 		s.firstRow = min(s.firstRow, h.Ts)

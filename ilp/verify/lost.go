@@ -3,6 +3,7 @@ package verify
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 )
 
 // Lost is a time whose inputs the journal has lost, so that nothing can be derived
@@ -10,7 +11,8 @@ import (
 type Lost struct {
 	Venue, Symbol string
 	// From is the stamp of the last input before the loss, To that of the first one
-	// behind it; ns, the first exclusive, the second inclusive.
+	// behind it, NoRun where the journal ends with the loss; ns, the first exclusive, the
+	// second inclusive.
 	From, To int64
 	// Damaged: the loss is in the middle of a run, and what is left of the run is derived
 	// without what came before. Otherwise it is the newest part of a run that did
@@ -18,9 +20,16 @@ type Lost struct {
 	Damaged bool
 }
 
+// NoRun is the end of what a run has lost that did not stop by itself, or goes on, and
+// that no other run follows.
+const NoRun = int64(math.MaxInt64)
+
 // heldNs: a frame that waits for another connection's has the stamp of its coming,
 // and is derived by the input that ends the waiting. It waits for at most this long.
 const heldNs = int64(2_000_000_000)
+
+// toldNs: coverage is told anew at each tick, once a second, where anything is new.
+const toldNs = int64(2_000_000_000)
 
 // Unproven counts what the database holds of a lost time, by table. It is not a
 // finding.
@@ -46,22 +55,30 @@ func (u *Unproven) String() string {
 	if u.Damaged {
 		return fmt.Sprintf("%s %s %s: %d %s within a lost part of the journal, between %s and %s", u.Table, u.Venue, u.Symbol, u.Rows, what, stamp(u.From), stamp(u.To))
 	}
+	if u.To == NoRun {
+		return fmt.Sprintf("%s %s %s: %d %s newer than the journal's end of %s (its run did not stop by itself, and the journal has no other)",
+			u.Table, u.Venue, u.Symbol, u.Rows, what, stamp(u.From))
+	}
 	return fmt.Sprintf("%s %s %s: %d %s newer than the journal's end of %s, before the next run at %s (a power loss took the journal's newest part)",
 		u.Table, u.Venue, u.Symbol, u.Rows, what, stamp(u.From), stamp(u.To))
 }
 
-// MarshalJSON writes the instants as RFC 3339.
+// MarshalJSON writes the instants as RFC 3339, and no end where there is none.
 func (u *Unproven) MarshalJSON() ([]byte, error) {
+	to := ""
+	if u.To != NoRun {
+		to = stamp(u.To)
+	}
 	return json.Marshal(struct {
 		Venue   string `json:"venue"`
 		Symbol  string `json:"symbol"`
 		Table   string `json:"table"`
 		From    string `json:"from"`
-		To      string `json:"to"`
+		To      string `json:"to,omitempty"`
 		Rows    int    `json:"rows"`
 		Damaged bool   `json:"damaged"`
 		Last    bool   `json:"no_keyframe_follows"`
-	}{u.Venue, u.Symbol, u.Table, stamp(u.From), stamp(u.To), u.Rows, u.Damaged, u.Last})
+	}{u.Venue, u.Symbol, u.Table, stamp(u.From), to, u.Rows, u.Damaged, u.Last})
 }
 
 // lostOf are the lost times of one instrument, with what is learnt of each.
@@ -160,6 +177,14 @@ func (r *Report) noKeyframe() bool {
 	return false
 }
 
+// goesOn: the journal was still being written when its losses were looked for, and now
+// has more: what had no end then is not lost.
+func (s *journalSymbol) goesOn(recv int64) {
+	if n := len(s.lost); n > 0 && s.lost[n-1].To == NoRun && recv > s.lost[n-1].From {
+		s.lost = s.lost[:n-1] // it is told last
+	}
+}
+
 // learn notes the last row before each loss: rows of inputs that are left.
 func (s *journalSymbol) learn(recv, ts int64) {
 	for _, l := range s.lost {
@@ -196,11 +221,12 @@ func (s *journalSymbol) lostBefore(got any, ts, prev, next int64) *lost {
 }
 
 // grownInLost says whether a stored interval is a derived one that went on in lost
-// time: it was the same one until then.
+// time: it was the same one until then. What is told of an interval is up to a tick old,
+// so a lost tick may have told of messages from shortly before the loss.
 func (s *journalSymbol) grownInLost(e, got *interval) *lost {
 	for _, l := range s.lost {
 		same := e.state == got.state && e.cause == got.cause || e.state == stateUnverified && got.state == stateVerified
-		if e.ts <= l.end() && e.end <= l.To && got.end > l.end() && got.end > e.end && got.messages >= e.messages && same && (got.end <= l.To || l.Damaged) {
+		if e.ts <= l.end() && e.end <= l.To && got.end > l.end()-toldNs && got.end > e.end && got.messages >= e.messages && same && (got.end <= l.To || l.Damaged) {
 			return l
 		}
 	}

@@ -344,3 +344,65 @@ func TestLostToTheEnd(t *testing.T) {
 		t.Errorf("%v, text:\n%s", err, &text)
 	}
 }
+
+// A kill in the middle of a write tears the journal's end off, and no other run follows.
+// The last tick went with it: what is left tells of each stream only what the tick before
+// knew, and the database has what the last one said, of messages that the journal still
+// has. That is no finding, where the journal says that its run did not stop by itself; an
+// interval that is otherwise wrong is one.
+func TestTornEnd(t *testing.T) {
+	ctx, db, addr, prefix := open(t)
+	j := &journal{records: map[string][][]byte{}}
+	opt := only(prefix)
+	for _, name := range []string{"killed", "stopped", "fewer", "goes on"} {
+		p := emptyTape(prefix+name, 10)
+		p.tick()
+		p.snapshot(14)
+		p.stretch(60)
+		left := *p
+		left.coverage = slices.Clone(p.coverage)
+		for s := range event.NumStreams {
+			c := &left.coverage[p.current(s)]
+			ends := p.ends(*c)
+			c.messages, c.interval.end, c.seqLast = int64(len(ends)-1), ends[len(ends)-2], c.seqFirst
+			if name == "fewer" {
+				c.messages += 2
+			}
+		}
+		j.names = append(j.names, p.symbol)
+		j.records[p.symbol] = left.records()
+		if name != "stopped" {
+			from := p.now
+			if name == "goes on" {
+				from -= 100 // the journal has grown since it was looked through
+			}
+			opt.Lost = append(opt.Lost, Lost{Venue: "binance", Symbol: p.symbol, From: from, To: NoRun})
+		}
+		p.store(t, addr)
+	}
+	r, err := Journal(ctx, db, opt, j.derive, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range r.Symbols {
+		found, unproven := 3, 0 // one interval of each stream
+		if strings.HasSuffix(s.Symbol, "killed") {
+			found, unproven = 0, 3
+		}
+		got := 0
+		for _, u := range s.Unproven {
+			if got += u.Rows; u.Table != tableCoverage || !strings.Contains(u.String(), "its run did not stop by itself, and the journal has no other") {
+				t.Errorf("%s", u)
+			}
+			if js, err := u.MarshalJSON(); err != nil || bytes.Contains(js, []byte(`"to"`)) {
+				t.Errorf("%s, %v: an end that there is not", js, err)
+			}
+		}
+		if s.FoundTotal != found || got != unproven {
+			t.Errorf("%s: %d findings, want %d; %d intervals unproven, want %d", s.Symbol, s.FoundTotal, found, got, unproven)
+			for _, f := range s.Findings {
+				t.Logf("  %s", f)
+			}
+		}
+	}
+}
