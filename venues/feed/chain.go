@@ -123,17 +123,14 @@ func (m *Machine) count(number uint8) {
 	if late := next - m.batch.ConnSeq; next != event.Null && m.batch.ConnSeq > 0 && late > 0 && late <= lateMax {
 		l.next = next // what follows a frame that came late follows those before it, too
 	}
-	if m.counter.Off {
-		return
-	}
 	if next == event.Null || next == m.batch.ConnSeq {
-		if number == m.leader {
+		if number == m.leader && !m.counter.Off {
 			m.counted++
 		}
 		return
 	}
 	m.dropStandbys(number)
-	if !m.leadsAny(number) {
+	if m.counter.Off || !m.leadsAny(number) {
 		return
 	}
 	m.outOfTurn = true
