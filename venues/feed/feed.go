@@ -357,6 +357,7 @@ func (m *Machine) end(cause event.Cause) {
 		m.dropBuffer(inst)
 		m.release(inst)
 		m.dropBook(inst, cause)
+		m.dropStandby(inst)
 		m.breakStream(inst, event.StreamTrades, cause)
 		m.breakStream(inst, event.StreamQuotes, cause)
 		inst.state, inst.request = bookIdle, 0

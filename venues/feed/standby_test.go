@@ -188,6 +188,21 @@ func TestStandbyOfCountedLines(t *testing.T) {
 	}
 }
 
+// Frames that were lost before the journal may have been any line's: no standby is left.
+func TestLossDropsStandbys(t *testing.T) {
+	for _, name := range idless {
+		k := twoLineMarket(t, name)
+		k.both(0, 1) // the second line's is first, so that nothing has met at book 1
+		k.loss(3)
+		for i := range k.books {
+			if k.m.insts[i].standby.Live {
+				t.Errorf("%s: the standby of book %d stays after a loss", name, i)
+			}
+		}
+		k.finish()
+	}
+}
+
 // A derivation that starts at a keyframe in the middle of a handover makes the same rows.
 func TestStandbyInKeyframe(t *testing.T) {
 	for _, name := range idless {
