@@ -227,6 +227,13 @@ func (t *truth) snapshot(h *event.Head, b *book, follows bool) error {
 			}
 		}
 	}
+	// What the venue has said that is not so stands in the books of all connections.
+	lied := false
+	for _, i := range t.sh.byTime[key] {
+		if next < 0 && slices.ContainsFunc(t.sh.diffs[:i+1], func(d sent) bool { return d.crossed }) {
+			next, lied = i+1, true
+		}
+	}
 	if next < 0 {
 		return fmt.Errorf("the snapshot %d of %d is none of the venue's", h.Seq, h.TsEvent)
 	}
@@ -237,7 +244,7 @@ func (t *truth) snapshot(h *event.Head, b *book, follows bool) error {
 	if follows && t.next >= 0 && next != t.next && !instead {
 		return fmt.Errorf("called verified, and the snapshot %d comes before message %d, not %d", h.Seq, next, t.next)
 	}
-	t.book, t.next, t.crossed = b, next, false
+	t.book, t.next, t.crossed = b, next, lied
 	return nil
 }
 

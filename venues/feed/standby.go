@@ -120,7 +120,7 @@ func (m *Machine) standbySnapshot(inst *instrument, msg *venues.Message) {
 	}
 	s.Live, s.FromTs, s.Tries = true, m.now, 0
 	m.standbyAt(s, msg)
-	if inst.state == bookSyncing {
+	if inst.state == bookSyncing && m.usable(inst) {
 		m.takeStandby(inst)
 	}
 }
@@ -160,6 +160,18 @@ func (m *Machine) sound(inst *instrument, msg *venues.Message) bool {
 		return true
 	}
 	return msg.HasChecksum && m.checksumOf(inst, b) == msg.Checksum
+}
+
+// usable says that a standby can take over: one that is crossed is wrong where nothing else
+// would tell, as the book itself would be.
+func (m *Machine) usable(inst *instrument) bool {
+	s := &inst.standby
+	if !m.standing || !s.Live {
+		return false
+	}
+	bid, bids := s.book.Best(event.Bid)
+	ask, asks := s.book.Best(event.Ask)
+	return m.rules.Continuity != venues.ConnCounter || !bids || !asks || bid.Px < ask.Px
 }
 
 // sumOf is a hash of what a message says: the same on both lines where it is the same
@@ -290,7 +302,7 @@ func (m *Machine) inherit(from uint8) {
 			continue
 		}
 		switch {
-		case !s.Live:
+		case !m.usable(inst):
 			m.dropBook(inst, event.CauseDisconnect)
 			inst.leader = 1 - from
 			m.startSync(inst)

@@ -48,7 +48,7 @@ func (m *Machine) resync(inst *instrument, cause event.Cause) {
 	if !m.rules.RestSnapshot {
 		m.dropHeldOf(inst, event.StreamBook)
 		m.dropBook(inst, cause)
-		if m.standing && inst.standby.Live {
+		if m.usable(inst) {
 			m.takeStandby(inst)
 			return
 		}
