@@ -34,6 +34,9 @@ var binanceRules = Rules{
 	Name: "binance", Market: "spot",
 	Continuity: RangeChain, Proof: event.ProofChain,
 	RestSnapshot: true, TradesCount: true, QuoteStream: true,
+	// A snapshot has 10,000 at most. Those that the touch has walked away from stay, since
+	// nobody tells of their end: BTCUSDT walking 50,000 USDT in one run leaves some 300,000.
+	LevelsMax:     400_000,
 	SilenceNs:     30e9, // longest healthy silence in the recordings: 10.5 s
 	TradingStatus: "TRADING",
 	WSURL:         "wss://stream.binance.com:9443", RestURL: "https://api.binance.com",

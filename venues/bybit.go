@@ -46,7 +46,8 @@ func bybitRules(name, market string) Rules {
 		Name: name, Market: market,
 		Continuity: UpdateID, Proof: event.ProofChain,
 		QuoteStream:   true,
-		SilenceNs:     30e9, // BTCUSDT never pauses for more than 0.2 s in the recordings; a quieter symbol may
+		LevelsMax:     20_000, // 1,000 a side
+		SilenceNs:     30e9,   // BTCUSDT never pauses for more than 0.2 s in the recordings; a quieter symbol may
 		TradingStatus: "Trading",
 		WSURL:         "wss://stream.bybit.com/v5/public/" + market, RestURL: "https://api.bybit.com",
 		Depth: 200, Depths: []int{50, 200, 1000},

@@ -40,7 +40,8 @@ var coinbaseRules = Rules{
 	Continuity: ConnCounter, Proof: event.ProofConnectionSeq,
 	TradesCount:   true,
 	AcksList:      true,
-	SilenceNs:     12.5e9, // longest healthy silence in the recordings: 4.15 s (NU-GBP)
+	LevelsMax:     250_000, // BTC-USD, the largest that was recorded, has 44,000
+	SilenceNs:     12.5e9,  // longest healthy silence in the recordings: 4.15 s (NU-GBP)
 	TradingStatus: "online",
 	WSURL:         "wss://advanced-trade-ws.coinbase.com", RestURL: "https://api.coinbase.com",
 

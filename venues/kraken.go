@@ -48,7 +48,8 @@ var krakenRules = Rules{
 	Name: "kraken", Market: "spot",
 	Continuity: ChecksumOnly, Proof: event.ProofCRC,
 	Truncate: true, ChecksumTop: 10, TradesCount: true,
-	SilenceNs:     27e9, // longest healthy silence in the recordings: 9 s (MINA/GBP)
+	LevelsMax:     20_000, // 1,000 a side, and what one message adds before the cut
+	SilenceNs:     27e9,   // longest healthy silence in the recordings: 9 s (MINA/GBP)
 	TradingStatus: "online",
 	WSURL:         "wss://ws.kraken.com/v2", RestURL: "https://api.kraken.com",
 	Depth: 1000, Depths: []int{10, 25, 100, 500, 1000},

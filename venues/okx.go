@@ -43,7 +43,8 @@ var okxRules = Rules{
 	Name: "okx", Market: "spot",
 	Continuity: PrevLink, Proof: event.ProofChain,
 	ChecksumTop: 25, TradesCount: true, TradesJoined: true, QuoteStream: true,
-	SilenceNs:     180e9, // the documented keepalive of an idle book comes after 60 s; the recordings pause for 0.4 s
+	LevelsMax:     20_000, // 400 a side
+	SilenceNs:     180e9,  // the documented keepalive of an idle book comes after 60 s; the recordings pause for 0.4 s
 	TradingStatus: "live",
 	WSURL:         "wss://ws.okx.com/ws/v5/public", RestURL: "https://www.okx.com", // port 8443 is retired
 

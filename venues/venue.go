@@ -131,6 +131,10 @@ type Rules struct {
 	AcksList     bool        // each answer to a command lists all that is subscribed (Coinbase)
 	QuoteStream  bool        // there is a top-of-book stream faster than the book
 
+	// LevelsMax bounds a book, both sides together: far more levels than any book of the
+	// venue has, since a book that goes over it is given up.
+	LevelsMax int
+
 	// SilenceNs is how long the book of an instrument may say nothing before the
 	// silence is noticed: three times the longest healthy silence recorded.
 	SilenceNs int64

@@ -5,6 +5,7 @@ import (
 
 	"deeptape/hotpath/book"
 	"deeptape/hotpath/event"
+	"deeptape/hotpath/ledger"
 	"deeptape/venues"
 )
 
@@ -130,16 +131,19 @@ func (m *Machine) depthDetail() string {
 
 func (m *Machine) truncates() bool { return m.rules.Truncate && m.cfg.Depth > 0 }
 
-// checkBook cuts the book as the venue does, and checks it after a message. Where it
-// fails, the book resyncs and the message makes no rows.
-func (m *Machine) checkBook(inst *instrument, msg *venues.Message) bool {
+// checkBook cuts the book as the venue does, and checks it after a message. Where that
+// fails it says why, the book resyncs and the message makes no rows.
+func (m *Machine) checkBook(inst *instrument, msg *venues.Message) ledger.Reason {
 	if m.truncates() {
 		inst.book.Truncate(m.cfg.Depth)
+	}
+	if n := levelsOf(inst.book); m.tooMany(n) {
+		return m.overfill(inst, n)
 	}
 	if !m.checksum(inst, msg) {
 		inst.stats.BadChecksums++
 		m.failed(inst, checkSum, event.CauseChecksum)
-		return false
+		return ledger.Checksum
 	}
 	if m.crossed(inst) {
 		m.failed(inst, checkUncross, event.CauseSequence)
@@ -147,9 +151,9 @@ func (m *Machine) checkBook(inst *instrument, msg *venues.Message) bool {
 			iv.detail, iv.changed = "the book stayed crossed: a bid at or above an ask", true
 			m.putCoverage(inst, event.StreamBook)
 		}
-		return false
+		return ledger.Checksum
 	}
-	return true
+	return ledger.Accepted
 }
 
 // checksum compares. A book that nothing else proves must have one.

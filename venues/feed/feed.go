@@ -32,6 +32,7 @@
 //	chain.go     do its ids follow?  canary.go: is the book right after it, and which
 //	             check means nothing any more
 //	sync.go      a book from a fetched snapshot; inband.go: from one in the stream
+//	bound.go     a book that has too many levels
 //	trades.go    trades and quotes
 //	turn.go      who goes first where the venue's limits make some wait
 //	unknown.go   frames that nobody understands
@@ -154,6 +155,7 @@ type instrument struct {
 	syncingFrom int64
 	probe       probe
 	failing     failing
+	overfull    overfull
 
 	leader  uint8   // line that the book is taken from, where it has no ids
 	sum     uint64  // of the book's last message while standbys are built, see sumOf

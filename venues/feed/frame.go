@@ -219,23 +219,24 @@ func (m *Machine) delta(in *event.Input, msg *venues.Message) ledger.Outcome {
 		m.failed(inst, checkChain, event.CauseSequence)
 		return m.reject(ledger.OutOfSync)
 	}
-	if !m.applyDelta(inst, in.Line, msg) {
-		return m.reject(ledger.Checksum)
+	if reason := m.applyDelta(inst, in.Line, msg); reason != ledger.Accepted {
+		return m.reject(reason)
 	}
 	inst.audit.keep(in, msg, m.bufferBytes)
 	return ledger.Applied
 }
 
 // applyDelta changes the book, and writes that, if the book is then what it should be.
-func (m *Machine) applyDelta(inst *instrument, line uint8, msg *venues.Message) bool {
+// Else it says what it is not.
+func (m *Machine) applyDelta(inst *instrument, line uint8, msg *venues.Message) ledger.Reason {
 	bids := 0
 	if inst.keyframeOwed { // the book as it was, to be written if this message proves it
 		bids = m.collect(inst)
 	}
 	levels := m.batch.Levels[msg.Lo:msg.Hi]
 	inst.book.Apply(levels)
-	if !m.checkBook(inst, msg) {
-		return false
+	if reason := m.checkBook(inst, msg); reason != ledger.Accepted {
+		return reason
 	}
 	m.holds(checkChain)
 	m.continueBook(inst)
@@ -256,5 +257,5 @@ func (m *Machine) applyDelta(inst *instrument, line uint8, msg *venues.Message) 
 		inst.sum = m.sumOf(msg)
 		m.meet(inst)
 	}
-	return true
+	return ledger.Accepted
 }

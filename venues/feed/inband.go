@@ -76,6 +76,10 @@ func (m *Machine) renew(inst *instrument) {
 		b.Unlucky = 0
 	}
 	b.Unlucky++
+	if inst.overfull.UntilTs > m.now {
+		b.RenewAt = inst.overfull.UntilTs
+		return
+	}
 	if b.Unlucky == 1 {
 		m.resubscribe(inst)
 		return
@@ -127,13 +131,19 @@ func (m *Machine) snapshot(in *event.Input, msg *venues.Message) ledger.Outcome 
 			return ledger.Duplicate // its deltas follow on, or will
 		}
 	}
+	if !live && m.now < inst.overfull.UntilTs {
+		return m.reject(ledger.OutOfSync)
+	}
+	if n := msg.Hi - msg.Lo; m.tooMany(n) {
+		return m.reject(m.overfill(inst, n))
+	}
 	if live && inst.probe.asked != 0 { // for comparing
 		m.collect(inst)
 	}
 	m.load(inst, msg)
 	b.Applied, b.CrossedAt = 0, 0
-	if !m.checkBook(inst, msg) {
-		return m.reject(ledger.Checksum)
+	if reason := m.checkBook(inst, msg); reason != ledger.Accepted {
+		return m.reject(reason)
 	}
 	m.beginFrom(inst, msg, live, in.Line)
 	b.Applied, b.Attempts = 1, 0

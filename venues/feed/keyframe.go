@@ -93,6 +93,7 @@ type keyInstrument struct {
 	SyncingFrom   int64                      `json:"syncing_from"`
 	Probe         [4]int64                   `json:"probe"` // asked, waitNs, ahead, aheadTs
 	Failing       failing                    `json:"failing"`
+	Overfull      overfull                   `json:"overfull,omitzero"`
 	Inband        inband                     `json:"inband"`
 	Horizon       [2]horizon                 `json:"horizon"`
 	Leader        uint8                      `json:"leader"`
@@ -132,7 +133,7 @@ func (m *Machine) AppendKeyframe(dst []byte) []byte {
 			LastQuote: inst.lastQuote, Heard: inst.heard,
 			Leader: inst.leader, Sum: inst.sum, Standby: inst.standby, StandbyLevels: inst.standby.levels(),
 			Horizon: inst.horizon, Audit: inst.audit, AuditBytes: len(inst.audit.buffer), AnswerBytes: len(inst.audit.answer),
-			Failing: inst.failing, Inband: inst.inband, Canaries: inst.canaries, Detail: inst.detail, Distrust: inst.distrust,
+			Failing: inst.failing, Overfull: inst.overfull, Inband: inst.inband, Canaries: inst.canaries, Detail: inst.detail, Distrust: inst.distrust,
 			Buffered: inst.buffered, BufferBytes: len(inst.buffer), FirstID: inst.firstID, Request: inst.request,
 			Attempts: inst.attempts, Empties: inst.empties, SyncingFrom: inst.syncingFrom,
 			Probe: [4]int64{inst.probe.asked, inst.probe.waitNs, inst.probe.ahead, inst.probe.aheadTs}, Stats: inst.stats,
@@ -338,7 +339,7 @@ func (m *Machine) restore(in *event.Input) error {
 			inst.lastTradeTs = ki.LastTradeTs
 		}
 		inst.lastQuote, inst.heard = ki.LastQuote, ki.Heard
-		inst.failing = ki.Failing
+		inst.failing, inst.overfull = ki.Failing, ki.Overfull
 		inst.inband, inst.detail, inst.distrust = ki.Inband, ki.Detail, ki.Distrust
 		inst.canaries = ki.Canaries
 		for c := range inst.canaries {
@@ -471,5 +472,5 @@ func (ki *keyInstrument) possible() bool {
 			return false
 		}
 	}
-	return ki.State <= bookLive && ki.Distrust <= event.CauseJournal && ki.Inband.Attempts >= 0 && ki.Failing.Finals >= 0 && ki.Inband.Unlucky >= 0 && ki.Buffered >= 0 && ki.Attempts >= 0 && ki.Stats.LastGapCause <= event.CauseJournal
+	return ki.State <= bookLive && ki.Distrust <= event.CauseJournal && ki.Inband.Attempts >= 0 && ki.Failing.Finals >= 0 && ki.Overfull.Times >= 0 && ki.Inband.Unlucky >= 0 && ki.Buffered >= 0 && ki.Attempts >= 0 && ki.Stats.LastGapCause <= event.CauseJournal
 }

@@ -109,6 +109,10 @@ func (m *Machine) standbySnapshot(inst *instrument, msg *venues.Message) {
 		return
 	}
 	m.dropStandby(inst)
+	if n := msg.Hi - msg.Lo; m.tooMany(n) {
+		m.overfillStandby(inst, n)
+		return
+	}
 	s := &inst.standby
 	if s.book == nil {
 		s.book = book.New(max(1, inst.tick))
@@ -150,11 +154,16 @@ func (m *Machine) standbyAt(s *standby, msg *venues.Message) {
 	}
 }
 
-// sound cuts the standby as the venue does, and holds it against the message's checksum.
+// sound cuts the standby as the venue does, and holds it against the bound and the
+// message's checksum.
 func (m *Machine) sound(inst *instrument, msg *venues.Message) bool {
 	b := inst.standby.book
 	if m.truncates() {
 		b.Truncate(m.cfg.Depth)
+	}
+	if n := levelsOf(b); m.tooMany(n) {
+		m.overfillStandby(inst, n)
+		return false
 	}
 	if m.rules.ChecksumTop == 0 || inst.canaries[checkSum].Off {
 		return true

@@ -38,7 +38,7 @@ func (m *Machine) startSync(inst *instrument) {
 	inst.state = bookSyncing
 	inst.syncingFrom = m.now
 	inst.request, inst.attempts, inst.empties = 0, 0, 0
-	inst.inband.RenewAt, inst.inband.Attempts = m.now+m.patienceNs(), 0
+	inst.inband.RenewAt, inst.inband.Attempts = max(m.now+m.patienceNs(), inst.overfull.UntilTs), 0
 }
 
 // resync gives up one book and waits for a new snapshot; the other instruments
@@ -104,7 +104,7 @@ func (m *Machine) dropBuffer(inst *instrument) {
 // fetch asks for a snapshot unless one is under way.
 func (m *Machine) fetch(inst *instrument, delayNs int64) {
 	if inst.request == 0 {
-		m.ask(inst, max(delayNs, inst.failing.NextTs-m.now), inst.rank(), m.alone(inst))
+		m.ask(inst, max(delayNs, inst.failing.NextTs-m.now, inst.overfull.UntilTs-m.now), inst.rank(), m.alone(inst))
 	}
 }
 
@@ -190,8 +190,15 @@ func (m *Machine) readSnapshot(inst *instrument, body []byte) bool {
 	})
 	if reason != ledger.Accepted {
 		m.warn("%s %s: snapshot cannot be used (%s): %.120s", m.rules.Name, inst.Symbol, reason, body)
+		return false
 	}
-	return reason == ledger.Accepted
+	if msg := &m.batch.Messages[0]; m.tooMany(msg.Hi - msg.Lo) {
+		detail := m.boundDetail(msg.Hi - msg.Lo)
+		m.warn("%s %s: snapshot cannot be used (%s): %s", m.rules.Name, inst.Symbol, ledger.Malformed, detail)
+		m.tellGap(inst, detail)
+		return false
+	}
+	return true
 }
 
 // applySnapshot makes a fetched snapshot the book.
