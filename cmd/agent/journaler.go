@@ -35,12 +35,22 @@ type journaler struct {
 	closedNs int64
 
 	// Segments and keyframes: when a new segment begins, every lane is asked for a
-	// keyframe, in turns over turnsNs.
-	segment uint64
-	hour    int64
-	turnNs  int64 // when the turns began, 0: none under way
-	asked   int   // lanes that have been asked
-	again   bool  // another segment has begun meanwhile: another round follows
+	// keyframe, in turns over turnsNs. Keyframes may not be what the journal consists of:
+	// those of a segment that was full are asked for only out of what was recorded beside
+	// them, and a lane whose last one was larger than what is left of that is passed over.
+	// The round of an hour passes nobody over, and its keyframes are not counted. So within
+	// an hour the others make up no more than half of the records' bytes, but for what a
+	// book has grown by since its last one, and a derivation finds a keyframe at most an
+	// hour and a minute before any instant; retention has to keep as much more.
+	segment  uint64
+	hour     int64
+	turnNs   int64 // when the turns began, 0: none under way
+	asked    int   // lanes that have been asked, or passed over
+	again    bool  // another segment has begun meanwhile: another round follows
+	hourly   bool  // the round under way is that of an hour
+	owesHour bool  // an hour has begun meanwhile: the round that follows is its
+	spare    int64 // bytes of records less those of keyframes, since the last round of an hour
+	sizes    []keyframeSize
 
 	removeBefore atomic.Uint64          // segments before this may go
 	adopt        atomic.Uint64          // a segment that has been packed; 0: none
@@ -69,7 +79,7 @@ const (
 )
 
 func newJournaler(w *journal.Writer, lanes []*lane.Lane, bell, deliverBell *ring.Doorbell, syncEvery time.Duration, sched task.Sched, clock wire.Clock, log *slog.Logger) *journaler {
-	return &journaler{w: w, lanes: lanes, bell: bell, deliverBell: deliverBell, syncEvery: syncEvery, sched: sched, clock: clock, log: log, taken: make([]uint64, len(lanes))}
+	return &journaler{w: w, lanes: lanes, bell: bell, deliverBell: deliverBell, syncEvery: syncEvery, sched: sched, clock: clock, log: log, taken: make([]uint64, len(lanes)), sizes: make([]keyframeSize, len(lanes))}
 }
 
 const (
@@ -125,6 +135,7 @@ func (j *journaler) run() error {
 func (j *journaler) turns(now int64) {
 	if hour := now / hourNs; hour != j.hour {
 		j.hour = hour
+		j.owesHour = true
 		if err := j.w.Rotate(); err != nil {
 			j.fail("cannot begin a new journal segment", err)
 		}
@@ -135,15 +146,19 @@ func (j *journaler) turns(now int64) {
 		// A round that is under way goes on: where segments follow each other faster
 		// than turns, the last lanes would never have theirs.
 		if j.again = j.turnNs != 0; !j.again {
-			j.turnNs, j.asked = now, 0
+			j.beginTurns(now)
 		}
 	}
 	for j.turnNs != 0 && now-j.turnNs >= turnsNs*int64(j.asked)/int64(len(j.lanes)) {
-		j.lanes[j.asked].AskKeyframe()
+		if k := &j.sizes[j.asked]; j.hourly || k.last <= j.spare {
+			k.free = k.free || j.hourly
+			j.lanes[j.asked].AskKeyframe()
+		}
 		if j.asked++; j.asked == len(j.lanes) {
 			j.turnNs = 0
 			if j.again {
-				j.again, j.turnNs, j.asked = false, now, 0
+				j.again = false
+				j.beginTurns(now)
 			}
 		}
 	}
@@ -164,6 +179,33 @@ func (j *journaler) turns(now int64) {
 		}
 		j.lookAtSyncs()
 	}
+}
+
+// beginTurns begins a round of keyframes.
+func (j *journaler) beginTurns(now int64) {
+	j.turnNs, j.asked = now, 0
+	if j.hourly, j.owesHour = j.owesHour, false; j.hourly {
+		j.spare = 0
+	}
+}
+
+// keyframeSize is what a lane's keyframes weigh.
+type keyframeSize struct {
+	last int64 // bytes of the last one
+	free bool  // the next one is that of an hour
+}
+
+// weigh counts the bytes of a record of a lane that has been appended.
+func (j *journaler) weigh(lane int, kind event.InputKind, bytes int64) {
+	if kind != event.InputKeyframe {
+		j.spare += bytes
+		return
+	}
+	k := &j.sizes[lane]
+	if !k.free {
+		j.spare -= bytes
+	}
+	*k = keyframeSize{last: bytes}
 }
 
 // setFull says why the journal must not grow, or "" if it may.
@@ -220,6 +262,7 @@ func (j *journaler) take() (worked bool) {
 			}
 			j.waiting = append(j.waiting, waiting{i, in.Ts})
 			j.taken[i] = in.Pos
+			j.weigh(i, in.Kind, int64(len(rec)))
 			l.Inputs.Release()
 			worked = true
 		}
