@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,6 +32,9 @@ type madhouse struct {
 	ways  map[bool]string // in which sockets (true) and answers are mad; "" is sane
 	open  map[bool]map[net.Conn]bool
 	asked map[bool]map[string]int // how often, by the way in which it was mad
+
+	id     atomic.Int64 // of the last diff of the endless book
+	poured atomic.Int64 // bytes of them
 }
 
 func startMadhouse(t *testing.T, to string) *madhouse {
@@ -112,7 +116,9 @@ func (m *madhouse) serve(c net.Conn) {
 			continue
 		}
 		go io.Copy(io.Discard, in) // whatever the client says
-		if socket {
+		if way == "endless" {
+			m.endless(c, socket, r.Header.Get("Sec-WebSocket-Key"))
+		} else if socket {
 			rave(c, way, r.Header.Get("Sec-WebSocket-Key"))
 		} else {
 			rant(c, way)
@@ -172,8 +178,7 @@ func rave(c net.Conn, way, key string) {
 		pour(c, []byte("X-Pad: "+strings.Repeat("y", 1000)+"\r\n"))
 		return
 	}
-	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
-	fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", base64.StdEncoding.EncodeToString(sum[:]))
+	shakeHands(c, key)
 	var text []byte
 	frame := func(payload string) { text = append(text, ws.MustCompileFrame(ws.NewTextFrame([]byte(payload)))...) }
 	switch way {
@@ -195,6 +200,35 @@ func rave(c net.Conn, way, key string) {
 	default:
 		pour(c, soup())
 	}
+}
+
+// endless is a book that is right in every other way: its ids follow, and each diff has
+// 20,000 prices that have not been there before.
+func (m *madhouse) endless(c net.Conn, socket bool, key string) {
+	if !socket {
+		body := fmt.Sprintf(`{"lastUpdateId":%d,"bids":[["1","1"]],"asks":[["2","1"]]}`, m.id.Load())
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		return
+	}
+	shakeHands(c, key)
+	for {
+		id := m.id.Add(1)
+		text := fmt.Appendf(nil, `{"stream":"madoneusdt@depth@100ms","data":{"e":"depthUpdate","E":%d,"s":"MADONEUSDT","U":%d,"u":%d,"b":[["1","1"]],"a":[["2","1"]`, time.Now().UnixMilli(), id, id)
+		for i := range int64(20_000) {
+			text = fmt.Appendf(text, `,["%d","1"]`, 1000+id*20_000+i)
+		}
+		n, err := c.Write(ws.MustCompileFrame(ws.NewTextFrame(append(text, "]}}"...))))
+		m.poured.Add(int64(n))
+		if err != nil {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func shakeHands(c net.Conn, key string) {
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", base64.StdEncoding.EncodeToString(sum[:]))
 }
 
 func soup() []byte {
@@ -330,5 +364,88 @@ func TestMadVenue(t *testing.T) {
 				t.Errorf("%s: %s of %s of madness are a gap: %v", symbol, time.Duration(told), mad, s.coverage["book"])
 			}
 		}
+	}
+}
+
+// TestEndlessBook: a book of one venue grows without end. It became 1.2 GB of memory within
+// seconds, counted as live, and in small segments gigabytes of journal, since each segment
+// began with all of it. Now memory and journal are bounded, the book is a gap and told, and
+// a neighbour loses nothing.
+func TestEndlessBook(t *testing.T) {
+	if testing.Short() || race {
+		t.Skip("takes half a minute")
+	}
+	symbols := map[string][]string{"binance": {"MADONEUSDT"}, "kraken": {simvenue.Symbol("kraken", "MADONE")}}
+	share(t, waits, 40*time.Second)
+	db, dir := emptyDatabase(t), t.TempDir()
+	v := newStage(t, dir, symbols, simvenue.Options{Speed: 1})
+	mad := startMadhouse(t, v.server.Addr())
+	conf, err := os.ReadFile(v.conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.SplitAfter(string(conf), "\n")
+	for i := range lines {
+		if strings.Contains(lines[i], " binance:") {
+			lines[i] = strings.ReplaceAll(lines[i], v.server.Addr(), mad.ln.Addr().String())
+		}
+	}
+	if err := os.WriteFile(v.conf, []byte(strings.Join(lines, "")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	v.configure("journal: {segment: 1MiB}\n")
+	a := startAgent(t, v.venue, db)
+	for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		verified := 0
+		for _, x := range a.status().Symbols {
+			if x.Coverage["book"].State == "verified" {
+				verified++
+			}
+		}
+		if verified == 2 {
+			break
+		}
+		if time.Since(began) > time.Minute {
+			t.Fatalf("not all books are verified: %+v", a.status())
+		}
+	}
+	before := a.peakBytes()
+	mad.turn(false, "endless")
+	mad.turn(true, "endless")
+	time.Sleep(12 * time.Second)
+	grown := a.peakBytes() - before
+	journal := int64(0)
+	files, err := os.ReadDir(v.journal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if info, err := f.Info(); err == nil {
+			journal += info.Size()
+		}
+	}
+	poured := mad.poured.Load()
+	t.Logf("%d levels in %d MB of diffs: %d MB of memory, %d MB of journal", mad.id.Load()*20_000, poured/1e6, grown/1e6, journal/1e6)
+	if grown > 600<<20 {
+		t.Errorf("the book took %d MB of memory", grown/1e6)
+	}
+	if journal > poured+16<<20 {
+		t.Errorf("%d MB of journal of %d MB of diffs", journal/1e6, poured/1e6)
+	}
+	mad.turn(false, "")
+	mad.turn(true, "")
+	a.status().balanced(t)
+	a.interrupt()
+	v.server.Close()
+	if all := a.errout.String(); !regexp.MustCompile(`binance MADONEUSDT: the book is given up: it came to \d+ levels`).MatchString(all) {
+		t.Errorf("nobody is told:\n%s", tail(all))
+	}
+	db.t = t
+	db.applied()
+	symbol := symbols["kraken"][0]
+	s := db.readApplied(t, "kraken", symbol)
+	s.checkMade(v.truth(t, "kraken")[symbol])
+	if got := s.states("book"); got != whole {
+		t.Errorf("the neighbour: %s", got)
 	}
 }
