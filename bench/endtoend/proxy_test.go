@@ -20,13 +20,15 @@ type proxy struct {
 	mu      sync.Mutex
 	away    bool             // nobody answers
 	onWrite func(w *written) // sees every batch of rows before QuestDB does
+	onQuery http.HandlerFunc // answers statements in QuestDB's place
 }
 
 // written is a batch of rows on its way.
 type written struct {
 	body []byte
-	cut  bool   // let QuestDB have it, and lose the answer
-	half func() // called when QuestDB has half of it
+	cut  bool             // let QuestDB have it, and lose the answer
+	half func()           // called when QuestDB has half of it
+	mad  http.HandlerFunc // answers in QuestDB's place, which sees nothing of it
 }
 
 func startProxy(t *testing.T, to string) *proxy {
@@ -53,6 +55,13 @@ func (p *proxy) isAway(away bool) {
 func (p *proxy) writes(f func(w *written)) {
 	p.mu.Lock()
 	p.onWrite = f
+	p.mu.Unlock()
+}
+
+// queries sets who answers statements in QuestDB's place; nil: nobody.
+func (p *proxy) queries(f http.HandlerFunc) {
+	p.mu.Lock()
+	p.onQuery = f
 	p.mu.Unlock()
 }
 
@@ -99,9 +108,16 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !away && p.onWrite != nil && r.URL.Path == "/write" && bytes.Count(body, []byte("\n")) > 0 {
 		p.onWrite(x)
 	}
+	if p.onQuery != nil && r.URL.Path == "/exec" {
+		x.mad = p.onQuery
+	}
 	p.mu.Unlock()
 	if away {
 		hangUp()
+		return
+	}
+	if x.mad != nil {
+		x.mad(w, r)
 		return
 	}
 	req, err := http.NewRequestWithContext(r.Context(), r.Method, "http://"+p.to+r.URL.RequestURI(), &halves{body: x.body, between: x.half})
