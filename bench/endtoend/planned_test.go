@@ -1,7 +1,6 @@
 package endtoend
 
 import (
-	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -65,7 +64,7 @@ func TestPlannedWithoutIDs(t *testing.T) {
 			if met == 0 || met+gaps < c.books {
 				t.Errorf("%d books were handed over without a gap and %d with one; of %d books at %d reconnects", met, gaps, c.books, ended())
 			}
-			t.Log(fmt.Sprintf("%s: %d books, %d planned reconnects: %d times without a gap, %d gaps, the longest %s", c.venue, c.books, ended(), met, gaps, longest))
+			t.Logf("%s: %d books, %d planned reconnects: %d times without a gap, %d gaps, the longest %s", c.venue, c.books, ended(), met, gaps, longest)
 			v.verify(t, db)
 		})
 	}

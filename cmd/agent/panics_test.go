@@ -54,14 +54,15 @@ func (noRest) Get(context.Context, string) (wire.Answer, error) {
 	return wire.Answer{}, errors.New("offline")
 }
 
-// runOn runs an agent on a machine and returns the error of its run, its log and its journal; during, if not nil, looks on, and the run is stopped after it.
-func runOn(t *testing.T, m Machine, questdb string, during func(a *Agent)) (error, string, string) {
+// runOn runs an agent on a machine and returns its log, the folder of its journal and the
+// error of its run. during, if not nil, looks on, and the run is stopped after it.
+func runOn(t *testing.T, m Machine, questdb string, during func(a *Agent)) (log, journal string, err error) {
 	t.Helper()
-	var log logged
+	var said logged
 	cfg := config.Default()
 	cfg.QuestDB, cfg.Listen, cfg.Journal.Dir = questdb, "127.0.0.1:0", t.TempDir()
 	cfg.Venues = map[string]config.Venue{"binance": {Symbols: []string{"BTCUSDT"}, WSURL: "ws://127.0.0.1:1", RestURL: "http://127.0.0.1:1"}}
-	a, err := New(context.Background(), Options{Config: cfg, Log: slog.New(slog.NewTextHandler(&log, nil)), Machine: m})
+	a, err := New(context.Background(), Options{Config: cfg, Log: slog.New(slog.NewTextHandler(&said, nil)), Machine: m})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +78,7 @@ func runOn(t *testing.T, m Machine, questdb string, during func(a *Agent)) (erro
 	if during == nil && ctx.Err() != nil {
 		t.Error("the agent ran on")
 	}
-	return err, log.String(), cfg.Journal.Dir
+	return said.String(), cfg.Journal.Dir, err
 }
 
 type panickingRest struct{}
@@ -118,7 +119,7 @@ func TestPanicStops(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := offline()
 			c.plant(&m)
-			err, log, dir := runOn(t, m, c.questdb, nil)
+			log, dir, err := runOn(t, m, c.questdb, nil)
 			var p *task.PanicError
 			if !errors.As(err, &p) || p.Task != name {
 				t.Errorf("%v, want a panic in %s", err, name)
@@ -179,7 +180,7 @@ func TestPanicSurvived(t *testing.T) {
 		return free(dir)
 	}
 	m.Rest = func(*venues.Rules) session.Rest { return panickingRest{} } // instruments at the start
-	err, log, _ := runOn(t, m, "off", func(a *Agent) {
+	log, _, err := runOn(t, m, "off", func(a *Agent) {
 		told := func() (n int) {
 			for _, text := range a.troubles() {
 				if strings.Contains(text, "BUG: panic in looking after the journal's limits: planted") {

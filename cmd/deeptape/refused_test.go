@@ -129,17 +129,3 @@ func says(t *testing.T, path, re string, within time.Duration) string {
 		}
 	}
 }
-
-func get(t *testing.T, url string) (status int, body string) {
-	t.Helper()
-	r, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Body.Close()
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r.StatusCode, string(b)
-}
