@@ -1,6 +1,8 @@
 package endtoend
 
 import (
+	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -188,6 +190,11 @@ func journalDisk(t *testing.T, db database) {
 // delivered, and the record ends with a stop. nohup keeps the signal away.
 func TestHangUp(t *testing.T) {
 	share(t, waits, 8*time.Second)
+	// Where the tests run under nohup the agent would be left alone, too: what a process
+	// ignores its children ignore, and what it handles they do not.
+	hangUps := make(chan os.Signal, 1)
+	signal.Notify(hangUps, syscall.SIGHUP)
+	defer signal.Stop(hangUps)
 	db := emptyDatabase(t)
 	v := startVenue(t, t.TempDir(), "kraken:BTC/USD", "--seed", "6")
 	a := startAgent(t, v, db)
