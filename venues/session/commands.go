@@ -186,6 +186,10 @@ func (s *Session) send() error {
 		if taken, err := s.inputOf(c.line, event.InputCommand, s.clock.NowNs(), 0, text); err != nil || !taken {
 			return err
 		}
+		// What the machine wanted of this input, or of a loss before it, may stand before c now.
+		if i = slices.IndexFunc(s.sends, func(p command) bool { return p.line == c.line && p.text == c.text }); i < 0 {
+			return nil // it went with its connection
+		}
 		s.sends = slices.Delete(s.sends, i, i+1)
 		if !direct {
 			d.texts.Put(text)
