@@ -24,8 +24,11 @@ type Claim struct {
 	// SparePercent of the usable limit must stay free for others, as in TryTakeSpare.
 	SparePercent int
 
+	// The fields above are the claimant's own; what others look at, under the Budget's lock,
+	// is as of its last look.
 	waits  bool
-	placed int64 // Rank as of the last look
+	placed int64 // Rank
+	wants  int   // Weight and Follow
 	number uint64
 	seenNs int64 // when the claimant last looked
 }
@@ -47,7 +50,7 @@ func (b *Budget) Take(nowNs int64, c *Claim) (ok bool, waitNs int64) {
 		if other == c {
 			break
 		}
-		ahead += other.Weight + other.Follow
+		ahead += other.wants
 	}
 	if wait := b.waitLocked(now, max(c.Weight, 0), ahead, 100-c.SparePercent); wait > 0 {
 		return false, wait
@@ -89,7 +92,7 @@ func (b *Budget) Waiting() int {
 
 // placeLocked gives a claim the place of its rank, and lets go of those that have gone.
 func (b *Budget) placeLocked(now int64, c *Claim) {
-	c.seenNs = now
+	c.seenNs, c.wants = now, c.Weight+c.Follow
 	b.line = slices.DeleteFunc(b.line, func(other *Claim) bool {
 		gone := now-other.seenNs >= claimPatienceNs || other == c && other.placed != c.Rank
 		if gone {
@@ -127,7 +130,7 @@ func (b *Budget) leaveLocked(c *Claim) {
 func (b *Budget) claimedLocked(now int64) (weight int) {
 	for _, c := range b.line {
 		if now-c.seenNs < claimPatienceNs {
-			weight += c.Weight + c.Follow
+			weight += c.wants
 		}
 	}
 	return weight
