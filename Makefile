@@ -55,9 +55,10 @@ rig: build ## simulator, agent and QuestDB as processes; PROFILE=calm|peak|flood
 arm64: ## the tests of hotpath and venues as an arm64 program, under qemu-user
 	CGO_ENABLED=0 GOARCH=arm64 go test -short -exec qemu-aarch64-static -skip 'Storm|^TestKill$$' $(TESTFLAGS) ./hotpath/... ./venues/...
 
-fuzz: ## the scanners against fastjson, any bytes; FUZZTIME=1m for each of seven targets
+fuzz: ## the scanners against fastjson, any bytes; FUZZTIME=1m for each target
 	for what in Decimal Pairs; do go test -run '^$$' -fuzz "^Fuzz$$what\$$" -fuzztime $(or $(FUZZTIME),1m) ./hotpath/scan || exit 1; done
-	for venue in Binance OKX Bybit Kraken Coinbase; do go test -run '^$$' -fuzz "^FuzzScan$$venue\$$" -fuzztime $(or $(FUZZTIME),1m) ./venues || exit 1; done
+	for folder in $$(go list -f '{{.ImportPath}}' ./venues/...); do \
+		for what in $$(go test -list '^FuzzScan' $$folder | grep ^Fuzz); do go test -run '^$$' -fuzz "^$$what\$$" -fuzztime $(or $(FUZZTIME),1m) $$folder || exit 1; done; done
 
 bench: ## benchmarks, with allocations; BENCH=regexp picks some
 	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem ./...

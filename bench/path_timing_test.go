@@ -13,6 +13,7 @@ import (
 	"deeptape/ilp/line"
 	"deeptape/venues"
 	"deeptape/venues/feed"
+	"deeptape/venues/registry"
 )
 
 // pathRig is a frame's way without its two ends: what the session does with a
@@ -56,7 +57,7 @@ func newRig(tb testing.TB, r *recording, w *journal.Writer) *pathRig {
 		}
 		p.insts = append(p.insts, i)
 	}
-	v, err := venues.ByName(r.venue)
+	v, err := registry.ByName(r.venue)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -176,7 +177,7 @@ func BenchmarkPath(b *testing.B) {
 				b.ReportMetric(float64(r.levels)/ns*1e9, "levels/s")
 			})
 		}
-		v, err := venues.ByName(r.venue)
+		v, err := registry.ByName(r.venue)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -19,8 +19,8 @@ import (
 
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/ledger"
-	"deeptape/venues"
 	"deeptape/venues/feed"
+	"deeptape/venues/registry"
 )
 
 // recording is what a venue sent, and what the machine of venues/feed makes of it.
@@ -124,7 +124,7 @@ var (
 )
 
 func readRecording(venue, file string) (*recording, error) {
-	v, err := venues.ByName(venue)
+	v, err := registry.ByName(venue)
 	if err != nil {
 		return nil, err
 	}

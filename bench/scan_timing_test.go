@@ -6,6 +6,7 @@ import (
 
 	"deeptape/hotpath/ledger"
 	"deeptape/venues"
+	"deeptape/venues/registry"
 )
 
 // scanRig is a venue's decoder, with and without its scanner, and frames of one kind
@@ -25,7 +26,7 @@ func newScanRig(tb testing.TB, venue string, kind venues.Kind) *scanRig {
 	if i < 0 {
 		tb.Skipf("no recording of %s", venue)
 	}
-	v, err := venues.ByName(venue)
+	v, err := registry.ByName(venue)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -2,10 +2,12 @@ package venues
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/valyala/fastjson"
 
@@ -16,11 +18,11 @@ import (
 
 // What the decoders of several venues share.
 
-type scales struct{ px, qty int8 }
+type Scales struct{ Px, Qty int8 }
 
 // id reads a whole number of 0 or more; a missing one, or one with a fraction, is
 // refused.
-func id(v *fastjson.Value, key string) (int64, bool) {
+func Uint(v *fastjson.Value, key string) (int64, bool) {
 	f := v.Get(key)
 	if f == nil {
 		return 0, false
@@ -29,18 +31,18 @@ func id(v *fastjson.Value, key string) (int64, bool) {
 	return n, err == nil && n >= 0
 }
 
-// stamp reads a venue time. Milliseconds unless the URL asked for microseconds
+// UnixTime reads a venue time. Milliseconds unless the URL asked for microseconds
 // (timeUnit): the two are 13 and 16 digits long until the year 2286.
-func stamp(v *fastjson.Value, key string) (int64, bool) {
-	n, ok := id(v, key)
+func UnixTime(v *fastjson.Value, key string) (int64, bool) {
+	n, ok := Uint(v, key)
 	if !ok {
 		return event.Null, false
 	}
-	return eitherUnit(n)
+	return UnixNs(n)
 }
 
-// eitherUnit is stamp for a number of 0 or more.
-func eitherUnit(n int64) (int64, bool) {
+// UnixNs is stamp for a number of 0 or more.
+func UnixNs(n int64) (int64, bool) {
 	switch {
 	case n <= math.MaxInt64/1_000_000:
 		n *= 1e6
@@ -57,7 +59,7 @@ func eitherUnit(n int64) (int64, bool) {
 
 // levels appends [["px","qty"],…]. A text finer than its scale raises need; the
 // levels are then of no use and are read again after the widening.
-func levels(side *fastjson.Value, s event.Side, sc scales, need *scales, b *Batch) ledger.Reason {
+func levels(side *fastjson.Value, s event.Side, sc Scales, need *Scales, b *Batch) ledger.Reason {
 	list, err := side.Array()
 	if err != nil {
 		return ledger.Malformed
@@ -67,11 +69,11 @@ func levels(side *fastjson.Value, s event.Side, sc scales, need *scales, b *Batc
 		if err != nil || len(pair) < 2 {
 			return ledger.Malformed
 		}
-		px, reason := decimal(pair[0], sc.px, &need.px)
+		px, reason := Decimal(pair[0], sc.Px, &need.Px)
 		if reason != ledger.Accepted {
 			return reason
 		}
-		qty, reason := size(pair[1], sc.qty, &need.qty)
+		qty, reason := Size(pair[1], sc.Qty, &need.Qty)
 		if reason != ledger.Accepted {
 			return reason
 		}
@@ -80,8 +82,8 @@ func levels(side *fastjson.Value, s event.Side, sc scales, need *scales, b *Batc
 	return ledger.Accepted
 }
 
-// decimal reads a JSON string that holds a decimal number.
-func decimal(v *fastjson.Value, scale int8, need *int8) (int64, ledger.Reason) {
+// Decimal reads a JSON string that holds a decimal number.
+func Decimal(v *fastjson.Value, scale int8, need *int8) (int64, ledger.Reason) {
 	if v == nil {
 		return 0, ledger.Malformed
 	}
@@ -89,11 +91,11 @@ func decimal(v *fastjson.Value, scale int8, need *int8) (int64, ledger.Reason) {
 	if err != nil {
 		return 0, ledger.Malformed
 	}
-	return exact(text, scale, need)
+	return Exact(text, scale, need)
 }
 
-// exact reads decimal text, which it does not keep.
-func exact(text []byte, scale int8, need *int8) (int64, ledger.Reason) {
+// Exact reads decimal text, which it does not keep.
+func Exact(text []byte, scale int8, need *int8) (int64, ledger.Reason) {
 	m, err := fixed.Parse(text, scale)
 	switch err {
 	case nil:
@@ -111,18 +113,18 @@ func exact(text []byte, scale int8, need *int8) (int64, ledger.Reason) {
 	return 0, ledger.Malformed
 }
 
-// size is a decimal of 0 or more.
-func size(v *fastjson.Value, scale int8, need *int8) (int64, ledger.Reason) {
-	m, reason := decimal(v, scale, need)
+// Size is a decimal of 0 or more.
+func Size(v *fastjson.Value, scale int8, need *int8) (int64, ledger.Reason) {
+	m, reason := Decimal(v, scale, need)
 	if m < 0 {
 		return 0, ledger.Malformed
 	}
 	return m, reason
 }
 
-// bothSides reads the levels of a message, bids first, each side a list as levels
+// BothSides reads the levels of a message, bids first, each side a list as levels
 // wants it, and says what scales they need.
-func bothSides(bids, asks *fastjson.Value, sc scales, m *Message, b *Batch) ledger.Reason {
+func BothSides(bids, asks *fastjson.Value, sc Scales, m *Message, b *Batch) ledger.Reason {
 	if bids == nil || asks == nil {
 		return ledger.Malformed
 	}
@@ -133,13 +135,13 @@ func bothSides(bids, asks *fastjson.Value, sc scales, m *Message, b *Batch) ledg
 		reason = levels(asks, event.Ask, sc, &need, b)
 	}
 	m.Hi = len(b.Levels)
-	m.PxScale, m.QtyScale = need.px, need.qty
+	m.PxScale, m.QtyScale = need.Px, need.Qty
 	return reason
 }
 
-// touch turns the one level that a quote has a side into the fields of the message.
+// Touch turns the one level that a quote has a side into the fields of the message.
 // A side without a level stays 0 and 0, which is what an empty side is.
-func touch(m *Message, b *Batch) ledger.Reason {
+func Touch(m *Message, b *Batch) ledger.Reason {
 	for i, l := range b.Levels[m.Lo:m.Hi] {
 		switch {
 		case i > 0 && l.Side == b.Levels[m.Lo+i-1].Side:
@@ -155,19 +157,19 @@ func touch(m *Message, b *Batch) ledger.Reason {
 	return ledger.Accepted
 }
 
-// pxQty reads price and size of a trade.
-func pxQty(px, qty *fastjson.Value, sc scales, m *Message) (reason ledger.Reason) {
+// PxQty reads price and size of a trade.
+func PxQty(px, qty *fastjson.Value, sc Scales, m *Message) (reason ledger.Reason) {
 	need := sc
-	if m.Px, reason = decimal(px, sc.px, &need.px); reason == ledger.Accepted {
-		m.Qty, reason = size(qty, sc.qty, &need.qty)
+	if m.Px, reason = Decimal(px, sc.Px, &need.Px); reason == ledger.Accepted {
+		m.Qty, reason = Size(qty, sc.Qty, &need.Qty)
 	}
-	m.PxScale, m.QtyScale = need.px, need.qty
+	m.PxScale, m.QtyScale = need.Px, need.Qty
 	return reason
 }
 
-// whole reads a text that is nothing but the digits of a whole number, without
+// Whole reads a text that is nothing but the digits of a whole number, without
 // surplus zeros: number and text stand for each other.
-func whole(text []byte) (n int64, ok bool) {
+func Whole(text []byte) (n int64, ok bool) {
 	if len(text) == 0 || len(text) > 19 || text[0] == '0' && len(text) > 1 {
 		return 0, false
 	}
@@ -180,14 +182,14 @@ func whole(text []byte) (n int64, ok bool) {
 	return n, n >= 0
 }
 
-// commandID reads the id of ours that an answer repeats as text; 0 is none of ours.
-func commandID(v *fastjson.Value, key string) int64 {
-	n, _ := whole(v.GetStringBytes(key))
+// CommandID reads the id of ours that an answer repeats as text; 0 is none of ours.
+func CommandID(v *fastjson.Value, key string) int64 {
+	n, _ := Whole(v.GetStringBytes(key))
 	return n
 }
 
-// millis turns a venue's milliseconds into ns. 1970 is no time.
-func millis(ms int64) (int64, bool) {
+// MillisNs turns a venue's milliseconds into ns. 1970 is no time.
+func MillisNs(ms int64) (int64, bool) {
 	switch {
 	case ms < 0 || ms > math.MaxInt64/1_000_000:
 		return event.Null, false
@@ -197,39 +199,52 @@ func millis(ms int64) (int64, bool) {
 	return ms * 1e6, true
 }
 
-// isName says whether a part of a symbol is letters and digits, not all of them ASCII,
+// IsName says whether a part of a symbol is letters and digits, not all of them ASCII,
 // and the signs given.
-func isName(s, signs string) bool {
+func IsName(s, signs string) bool {
 	odd := func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(signs, r)
 	}
 	return s != "" && !strings.ContainsFunc(s, odd) // a byte that is no UTF-8 is odd
 }
 
-// gridScales are the scales at which tick and lot size are whole numbers.
-func gridScales(tick, lot string) (px, qty int8, err error) {
+// GridScales are the scales at which tick and lot size are whole numbers.
+func GridScales(tick, lot string) (px, qty int8, err error) {
 	if px, err = fixed.Scale([]byte(tick)); err == nil {
 		qty, err = fixed.Scale([]byte(lot))
 	}
 	return px, qty, err
 }
 
-// ascending puts the trades of a frame into the order of their numbers: some venues
+// SortTrades puts the trades of a frame into the order of their numbers: some venues
 // send the newest first.
-func ascending(trades []Message) {
+func SortTrades(trades []Message) {
 	byNumber := func(a, b Message) int { return cmp.Compare(a.TradeNum, b.TradeNum) }
 	if !slices.IsSortedFunc(trades, byNumber) {
 		slices.SortStableFunc(trades, byNumber)
 	}
 }
 
-// lost says in the batch of a rejected frame, once for each instrument, whose
+// MarkLost says in the batch of a rejected frame, once for each instrument, whose
 // message of which kind is lost.
-func lost(b *Batch, kind Kind, inst int) {
+func MarkLost(b *Batch, kind Kind, inst int) {
 	for i := range b.Messages {
 		if b.Messages[i].Inst == inst {
 			return
 		}
 	}
 	b.Messages = append(b.Messages, Message{Kind: kind, Inst: inst, First: event.Null, Seq: event.Null, SeqPrev: event.Null, TsEvent: event.Null})
+}
+
+// Escaped writes a symbol for a URL: what is not ASCII as %XX.
+func Escaped(s string) string {
+	var out []byte
+	for i := range len(s) {
+		if s[i] < utf8.RuneSelf {
+			out = append(out, s[i])
+		} else {
+			out = fmt.Appendf(out, "%%%02X", s[i])
+		}
+	}
+	return string(out)
 }

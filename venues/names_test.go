@@ -23,7 +23,7 @@ func TestNames(t *testing.T) {
 		}
 		all = append(all, name)
 	}
-	n := newNames(insts)
+	n := NewNameTable(insts)
 	if n.find(nil) != -1 {
 		t.Error("the empty name is somebody's")
 	}

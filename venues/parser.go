@@ -17,25 +17,25 @@ import (
 const (
 	// A Binance snapshot of 5,000 levels a side has 30,000 values; a Coinbase snapshot
 	// is not parsed as one text, see takeOut.
-	mostValues       = 128 << 10
-	mostAnswerValues = 512 << 10 // exchangeInfo: up to 600 values a symbol
+	valuesMax       = 128 << 10
+	answerValuesMax = 512 << 10 // exchangeInfo: up to 600 values a symbol
 
 	// Fewer bytes cannot hold more than 32,768 values: a text of one costs two bytes.
 	longMessageBytes = 64 << 10
 )
 
-// parser is a fastjson parser whose memory stays bounded.
-type parser struct {
+// Parser is a fastjson parser whose memory stays bounded.
+type Parser struct {
 	json fastjson.Parser
 	long bool // the last message had more values than a short one can have
 }
 
-// object parses a message that must be a JSON object. It is valid until the next call.
-func (p *parser) object(text []byte) (*fastjson.Value, ledger.Reason) {
-	p.forget()
+// Object parses a message that must be a JSON object. It is valid until the next call.
+func (p *Parser) Object(text []byte) (*fastjson.Value, ledger.Reason) {
+	p.Forget()
 	if len(text) > longMessageBytes {
 		n := values(text)
-		if n > mostValues {
+		if n > valuesMax {
 			return nil, ledger.Oversized
 		}
 		p.long = n > longMessageBytes/2 // more than a short message can have
@@ -47,22 +47,22 @@ func (p *parser) object(text []byte) (*fastjson.Value, ledger.Reason) {
 	return v, ledger.Accepted
 }
 
-// forget lets go of the memory that a long message took: each value keeps the longest
+// Forget lets go of the memory that a long message took: each value keeps the longest
 // list that it has ever held.
-func (p *parser) forget() {
+func (p *Parser) Forget() {
 	if p.long {
 		p.json, p.long = fastjson.Parser{}, false
 	}
 }
 
-// oversized says whether a message has too many values to be read.
-func oversized(text []byte) bool {
-	return len(text) > longMessageBytes && values(text) > mostValues
+// Oversized says whether a message has too many values to be read.
+func Oversized(text []byte) bool {
+	return len(text) > longMessageBytes && values(text) > valuesMax
 }
 
-// parseAnswer parses what a venue says of its instruments.
-func parseAnswer(body []byte) (*fastjson.Value, error) {
-	if n := values(body); n > mostAnswerValues {
+// ParseAnswer parses what a venue says of its instruments.
+func ParseAnswer(body []byte) (*fastjson.Value, error) {
+	if n := values(body); n > answerValuesMax {
 		return nil, fmt.Errorf("%d values in %d bytes are more than are taken", n, len(body))
 	}
 	return fastjson.ParseBytes(body)

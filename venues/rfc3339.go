@@ -6,8 +6,8 @@ import (
 	"deeptape/hotpath/event"
 )
 
-// timestamp reads a venue time in RFC 3339 that is in UTC and says so with a Z.
-func timestamp(v *fastjson.Value, key string) (int64, bool) {
+// RFC3339Time reads a venue time in RFC 3339 that is in UTC and says so with a Z.
+func RFC3339Time(v *fastjson.Value, key string) (int64, bool) {
 	f := v.Get(key)
 	if f == nil {
 		return event.Null, false
@@ -16,14 +16,14 @@ func timestamp(v *fastjson.Value, key string) (int64, bool) {
 	if err != nil {
 		return event.Null, false
 	}
-	return rfc3339(text)
+	return RFC3339(text)
 }
 
 var daysBefore = [13]int64{0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365} // in a year of 365
 
-// rfc3339 reads 2006-01-02T15:04:05Z with up to nine digits after a point, exactly
+// RFC3339 reads 2006-01-02T15:04:05Z with up to nine digits after a point, exactly
 // to the nanosecond. A year up to 1970 is a venue's way to say that it has no time.
-func rfc3339(t []byte) (ns int64, ok bool) {
+func RFC3339(t []byte) (ns int64, ok bool) {
 	const whole = len("2006-01-02T15:04:05")
 	if len(t) <= whole || t[4] != '-' || t[7] != '-' || t[10] != 'T' || t[13] != ':' || t[16] != ':' || t[len(t)-1] != 'Z' {
 		return event.Null, false

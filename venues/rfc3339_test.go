@@ -24,7 +24,7 @@ func TestRFC3339(t *testing.T) {
 		"0001-01-01T00:00:00Z":           event.Null,
 		"0000-02-29T00:00:00Z":           event.Null,
 	} {
-		if got, ok := rfc3339([]byte(text)); !ok || got != want {
+		if got, ok := RFC3339([]byte(text)); !ok || got != want {
 			t.Errorf("%s: %d %v, want %d", text, got, ok, want)
 		}
 	}
@@ -32,7 +32,7 @@ func TestRFC3339(t *testing.T) {
 		"2026-08-24T22:34:13+00:00", "2026-08-24 22:34:13Z", "2026-08-24T24:00:00Z", "2026-08-24T22:60:13Z", "2026-08-24T22:34:60Z", "2026-00-24T22:34:13Z", "2026-13-24T22:34:13Z",
 		"2026-08-00T22:34:13Z", "2026-08-32T22:34:13Z", "2026-02-29T22:34:13Z", "2100-02-29T22:34:13Z", "2024-02-30T22:34:13Z", "2024-04-31T22:34:13Z", "2262-01-01T00:00:00Z",
 		"-026-08-24T22:34:13Z", "2026-08-24T22:34:1 Z", "2026-08-24T22:34:13.-1Z", "1787610853", "1970-01-01T00:00:00.x0Z"} {
-		if got, ok := rfc3339([]byte(text)); ok {
+		if got, ok := RFC3339([]byte(text)); ok {
 			t.Errorf("%q is taken as %d", text, got)
 		}
 	}
@@ -50,7 +50,7 @@ func TestRFC3339EveryDay(t *testing.T) {
 		if at.Year() == 1970 {
 			want = event.Null
 		}
-		if got, ok := rfc3339(buf); !ok || got != want {
+		if got, ok := RFC3339(buf); !ok || got != want {
 			t.Fatalf("%s: %d %v, want %d", buf, got, ok, want)
 		}
 	}
@@ -65,7 +65,7 @@ func FuzzRFC3339(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		got, ok := rfc3339([]byte(text))
+		got, ok := RFC3339([]byte(text))
 		want, err := time.Parse(time.RFC3339Nano, text)
 		fits := err == nil && plainTime.MatchString(text) && want.Year() < 2262
 		if ok != fits {

@@ -14,46 +14,46 @@ import (
 // it, message for message (TestScanners, FuzzScanners). It rejects nothing: a frame
 // that is wrong is handed over as well, and fastjson's reason holds.
 
-// decoding is what every decoder keeps, whatever its venue.
-type decoding struct {
-	parser   parser
-	scales   []scales
-	bySymbol map[string]int // by what the venue calls an instrument
-	names    names          // the same for the scanner
+// Decoding is what every decoder keeps, whatever its venue.
+type Decoding struct {
+	Parser   Parser
+	Scales   []Scales
+	BySymbol map[string]int // by what the venue calls an instrument
+	Names    NameTable      // the same for the scanner
 	declined uint64         // what the scanner has handed over
 }
 
-func newDecoding(insts []event.Instrument) decoding {
-	d := decoding{scales: make([]scales, len(insts)), bySymbol: make(map[string]int, len(insts))}
+func NewDecoding(insts []event.Instrument) Decoding {
+	d := Decoding{Scales: make([]Scales, len(insts)), BySymbol: make(map[string]int, len(insts))}
 	for i, inst := range insts {
-		d.scales[i] = scales{inst.PxScale, inst.QtyScale}
-		d.bySymbol[inst.Symbol] = i
+		d.Scales[i] = Scales{inst.PxScale, inst.QtyScale}
+		d.BySymbol[inst.Symbol] = i
 	}
-	d.names = newNames(d.bySymbol)
+	d.Names = NewNameTable(d.BySymbol)
 	return d
 }
 
-func (d *decoding) SetScale(inst int, px, qty int8) { d.scales[inst] = scales{px, qty} }
+func (d *Decoding) SetScale(inst int, px, qty int8) { d.Scales[inst] = Scales{px, qty} }
 
-func (d *decoding) Declined() uint64 { return d.declined }
+func (d *Decoding) Declined() uint64 { return d.declined }
 
-// inStream is decoding where the snapshots come in the stream. What REST has, cannot be
+// InStream is decoding where the snapshots come in the stream. What REST has, cannot be
 // joined to it, and is never asked for.
-type inStream struct{ decoding }
+type InStream struct{ Decoding }
 
 // DecodeSnapshot refuses what nobody has asked for.
-func (d *inStream) DecodeSnapshot(inst int, body []byte, b *Batch) ledger.Reason {
-	return d.parseSnapshot(inst, body, b)
+func (d *InStream) DecodeSnapshot(inst int, body []byte, b *Batch) ledger.Reason {
+	return d.ParseSnapshot(inst, body, b)
 }
 
-func (d *inStream) parseSnapshot(_ int, _ []byte, b *Batch) ledger.Reason {
+func (d *InStream) ParseSnapshot(_ int, _ []byte, b *Batch) ledger.Reason {
 	b.Reset()
 	return ledger.UnknownShape
 }
 
-// handedOver counts a frame that fastjson has read, if it held what the scanner is
+// HandedOver counts a frame that fastjson has read, if it held what the scanner is
 // for, and passes the reason on.
-func (d *decoding) handedOver(reason ledger.Reason, b *Batch) ledger.Reason {
+func (d *Decoding) HandedOver(reason ledger.Reason, b *Batch) ledger.Reason {
 	for i := range b.Messages {
 		switch b.Messages[i].Kind {
 		case KindDelta, KindSnapshot, KindTrade, KindQuote:
@@ -71,22 +71,22 @@ func Unscanned(d Decoder) Decoder { return unscanned{d.(parsing)} }
 // parsing is a decoder that can do without its scanner.
 type parsing interface {
 	Decoder
-	parse(frame []byte, b *Batch) ledger.Reason
-	parseSnapshot(inst int, body []byte, b *Batch) ledger.Reason
+	Parse(frame []byte, b *Batch) ledger.Reason
+	ParseSnapshot(inst int, body []byte, b *Batch) ledger.Reason
 }
 
 type unscanned struct{ parsing }
 
-func (u unscanned) Decode(frame []byte, b *Batch) ledger.Reason { return u.parse(frame, b) }
+func (u unscanned) Decode(frame []byte, b *Batch) ledger.Reason { return u.Parse(frame, b) }
 
 func (u unscanned) DecodeSnapshot(inst int, body []byte, b *Batch) ledger.Reason {
-	return u.parseSnapshot(inst, body, b)
+	return u.ParseSnapshot(inst, body, b)
 }
 
-// names finds an instrument by what the venue calls it: in the map, but most often where
+// NameTable finds an instrument by what the venue calls it: in the map, but most often where
 // it was found the last time. A connection carries up to fifty symbols in turn, and a
 // map's hash took a tenth of the time of a message of one level.
-type names struct {
+type NameTable struct {
 	by   map[string]*named
 	seen [256]*named // by place; never nil
 }
@@ -96,8 +96,8 @@ type named struct {
 	inst int
 }
 
-func newNames(insts map[string]int) names {
-	n := names{by: make(map[string]*named, len(insts))}
+func NewNameTable(insts map[string]int) NameTable {
+	n := NameTable{by: make(map[string]*named, len(insts))}
 	for i := range n.seen {
 		n.seen[i] = &named{inst: -1}
 	}
@@ -125,7 +125,7 @@ func place(name []byte) uint8 {
 }
 
 // find returns -1 for a name of nobody.
-func (n *names) find(name []byte) int {
+func (n *NameTable) find(name []byte) int {
 	seen := &n.seen[place(name)]
 	if string(name) == (*seen).name {
 		return (*seen).inst
@@ -137,9 +137,9 @@ func (n *names) find(name []byte) int {
 	return -1
 }
 
-// name reads the rest of a text that names an instrument, its closing quote too; -1 is
+// Name reads the rest of a text that names an instrument, its closing quote too; -1 is
 // nobody, or no such text.
-func (n *names) name(b []byte, i int) (inst, next int) {
+func (n *NameTable) Name(b []byte, i int) (inst, next int) {
 	end := scan.Text(b, i)
 	if end < 0 {
 		return -1, scan.Declined
@@ -147,25 +147,25 @@ func (n *names) name(b []byte, i int) (inst, next int) {
 	return n.find(b[i:end]), end + 1
 }
 
-// message appends a message that has an instrument and no more yet.
-func (b *Batch) message(kind Kind, inst int, sc scales) *Message {
+// Add appends a message that has an instrument and no more yet.
+func (b *Batch) Add(kind Kind, inst int, sc Scales) *Message {
 	b.Messages = append(b.Messages, Message{
 		Kind: kind, Inst: inst, First: event.Null, Seq: event.Null, SeqPrev: event.Null, TsEvent: event.Null,
-		PxScale: sc.px, QtyScale: sc.qty,
+		PxScale: sc.Px, QtyScale: sc.Qty,
 	})
 	return &b.Messages[len(b.Messages)-1]
 }
 
-// minute reads times in RFC 3339. Most are of the minute of the one before, and then
+// TimeReader reads times in RFC 3339. Most are of the minute of the one before, and then
 // only seconds and fraction are read.
-type minute struct {
+type TimeReader struct {
 	text [len("2006-01-02T15:04:")]byte
 	ns   int64 // when it began; 0: there was none yet
 }
 
-// time reads the rest of a text that is a time, its closing quote too. What it accepts
+// Time reads the rest of a text that is a time, its closing quote too. What it accepts
 // is what rfc3339 accepts.
-func (m *minute) time(b []byte, i int) (ns int64, next int) {
+func (m *TimeReader) Time(b []byte, i int) (ns int64, next int) {
 	const seconds, point = len(m.text), len(m.text) + len("05")
 	if m.ns != 0 && uint(i) < uint(len(b)) && len(b)-i > point+2 && string(b[i:i+seconds]) == string(m.text[:]) {
 		t := b[i : i+point+1]
@@ -184,7 +184,7 @@ func (m *minute) time(b []byte, i int) (ns int64, next int) {
 		return 0, scan.Declined
 	}
 	text := b[i:end]
-	ns, ok := rfc3339(text)
+	ns, ok := RFC3339(text)
 	if !ok {
 		return 0, scan.Declined
 	}
@@ -192,7 +192,7 @@ func (m *minute) time(b []byte, i int) (ns int64, next int) {
 		var whole [len("2006-01-02T15:04:00Z")]byte
 		copy(whole[:], text[:seconds])
 		copy(whole[seconds:], "00Z")
-		m.ns, _ = rfc3339(whole[:])
+		m.ns, _ = RFC3339(whole[:])
 		copy(m.text[:], text)
 	}
 	return ns, end + 1

@@ -1,8 +1,9 @@
-// Package venues knows what each venue sends. The files of a venue begin with its
-// name. Pure decoding.
+// Package venues is what all venues share: the messages that a frame is decoded into,
+// the interface of a venue, and the base of every decoder. Each venue is a folder below
+// (README.md says how to add one); registry lists them.
 //
-//	frame ─► scanner (VENUE_scan.go, hotpath/scan) ─────────► Batch
-//	            └─ declined ─► fastjson (VENUE.go) ─────────► Batch
+//	frame ─► scanner (NAME/scan.go, hotpath/scan) ──────────► Batch
+//	            └─ declined ─► fastjson (NAME/NAME.go) ─────► Batch
 //
 // A venue turns one frame into messages at exact integer scales, says in which
 // order its ids must come, and writes the texts that subscribe. It must never
@@ -13,14 +14,12 @@
 // Invariants: a message is decoded whole or not at all; no price or size passes
 // through a float; a message that needs a finer scale than its instrument has
 // says so and carries no levels; every branch of a decoder has a recorded or
-// specified message as its evidence in the venue's test.
+// specified message as its evidence in the venue's test. This package never asks
+// which venue it has to do with: what only some need is an optional interface
+// (lists.go).
 package venues
 
 import (
-	"fmt"
-	"sort"
-	"strings"
-
 	"deeptape/hotpath/book"
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/ledger"
@@ -171,6 +170,7 @@ type Rules struct {
 	RestWeightUsedHeader  string // names the header that tells what is used up
 	ConnectionLifetimeNs  int64  // after which the venue cuts; 0: no such rule
 	LongestCommandStreams int    // streams per subscribe command
+	SubscriptionBytesMax  int    // of all that a connection subscribes to; 0: no such limit
 }
 
 // Request is a REST request: a path with its query, and what it weighs.
@@ -210,17 +210,17 @@ func StreamsOf(streams ...event.Stream) (set Streams) {
 // Has says whether a stream is in the set.
 func (set Streams) Has(s event.Stream) bool { return set&(1<<s) != 0 }
 
-// all is what a subscription wants of an instrument.
-func (sub Subscription) all() Streams {
+// All is what a subscription wants of an instrument.
+func (sub Subscription) All() Streams {
 	if sub.Quotes {
-		return bookStream | tradesStream | quotesStream
+		return BookStream | TradesStream | quotesStream
 	}
-	return bookStream | tradesStream
+	return BookStream | TradesStream
 }
 
 const (
-	bookStream   = Streams(1) << event.StreamBook
-	tradesStream = Streams(1) << event.StreamTrades
+	BookStream   = Streams(1) << event.StreamBook
+	TradesStream = Streams(1) << event.StreamTrades
 	quotesStream = Streams(1) << event.StreamQuotes
 )
 
@@ -257,46 +257,4 @@ type Venue interface {
 	// Instruments reads the answer to InstrumentsRequest: the known ones of the
 	// symbols asked for, in any case, each spelled as the venue does, and the request weight per minute (0: not told).
 	Instruments(body []byte, symbols []string) (insts []event.Instrument, weightPerMinute int, err error)
-}
-
-var registry = map[string]Venue{}
-
-func register(v Venue) { registry[v.Rules().Name] = v }
-
-// Groups splits symbols into those that one InstrumentsRequest may name: OKX lists one
-// type of instrument at a time.
-func Groups(v Venue, symbols []string) [][]string {
-	if _, ok := v.(okx); !ok {
-		return [][]string{symbols}
-	}
-	var groups [][]string
-	place := map[string]int{}
-	for _, s := range symbols {
-		i, ok := place[okxType(s)]
-		if !ok {
-			i = len(groups)
-			place[okxType(s)] = i
-			groups = append(groups, nil)
-		}
-		groups[i] = append(groups[i], s)
-	}
-	return groups
-}
-
-// ByName returns a venue, or an error with the nearest right name.
-func ByName(name string) (Venue, error) {
-	if v, ok := registry[strings.ToLower(name)]; ok {
-		return v, nil
-	}
-	return nil, fmt.Errorf("unknown venue %q; there are: %s", name, strings.Join(Names(), ", "))
-}
-
-// Names lists the venues in order.
-func Names() []string {
-	names := make([]string, 0, len(registry))
-	for n := range registry {
-		names = append(names, n)
-	}
-	sort.Strings(names)
-	return names
 }

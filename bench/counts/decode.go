@@ -7,6 +7,7 @@ import (
 	"deeptape/hotpath/ledger"
 	"deeptape/venues"
 	"deeptape/venues/feed"
+	"deeptape/venues/registry"
 )
 
 // decodeRound: the first record is a feed.Config, at scales that no message widens, the
@@ -16,7 +17,7 @@ func decodeRound(records [][]byte) (func() uint64, error) {
 	if err := json.Unmarshal(records[0], &cfg); err != nil {
 		return nil, err
 	}
-	v, err := venues.ByName(cfg.Venue)
+	v, err := registry.ByName(cfg.Venue)
 	if err != nil {
 		return nil, err
 	}

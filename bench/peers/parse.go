@@ -13,6 +13,7 @@ import (
 	"deeptape/hotpath/fixed"
 	"deeptape/hotpath/ledger"
 	"deeptape/venues"
+	"deeptape/venues/registry"
 )
 
 // parsed is what a parser makes of a book message: its ids, its time in ms, and its
@@ -100,7 +101,7 @@ func parseCheck(c *corpus, parse parser) (string, error) {
 }
 
 func deeptapeParser(c *corpus) (parser, error) {
-	venue, err := venues.ByName("binance")
+	venue, err := registry.ByName("binance")
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"deeptape/hotpath/ledger"
 	"deeptape/venues"
 	"deeptape/venues/feed"
+	"deeptape/venues/registry"
 )
 
 // How many times as fast as these deeptape must be, from the frame to the book.
@@ -50,7 +51,7 @@ type plainRig struct {
 }
 
 func newPlainRig(c *corpus) (*plainRig, error) {
-	venue, err := venues.ByName("binance")
+	venue, err := registry.ByName("binance")
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +119,7 @@ func (p *plainRig) take(frame []byte) error {
 
 // integers decodes a corpus: the levels of its snapshots, and its messages.
 func integers(c *corpus) (start [][]event.Level, changes []change, err error) {
-	venue, err := venues.ByName("binance")
+	venue, err := registry.ByName("binance")
 	if err != nil {
 		return nil, nil, err
 	}

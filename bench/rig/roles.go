@@ -13,6 +13,7 @@ import (
 	"deeptape/bench/world"
 	"deeptape/hotpath/event"
 	"deeptape/venues"
+	"deeptape/venues/registry"
 	"deeptape/venues/wire"
 )
 
@@ -96,7 +97,7 @@ func playReader(j job) error {
 	if err != nil {
 		return err
 	}
-	venue, err := venues.ByName("binance")
+	venue, err := registry.ByName("binance")
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 	"deeptape/bench/simvenue"
 	"deeptape/bench/world"
 	"deeptape/cmd/config"
-	"deeptape/venues"
+	"deeptape/venues/registry"
 )
 
 // crowd is an agent that records many symbols of one venue, some of which the venue does
@@ -196,7 +196,7 @@ func TestCrowdOfCoinbase(t *testing.T) {
 	again := c.wait(t, 20*time.Minute, "verified")
 	hears, commands := c.said(" hears {")
 	_, connects := c.said(" is up")
-	v, _ := venues.ByName("coinbase")
+	v, _ := registry.ByName("coinbase")
 	if n, limit := most(commands, time.Second), v.Rules().CommandsPerSecond; n > limit {
 		t.Errorf("%d commands within a second, and the venue lets %d", n, limit)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"deeptape/hotpath/event"
 	"deeptape/venues"
+	"deeptape/venues/registry"
 )
 
 // truth holds the record of one symbol against what its venue said and what was so.
@@ -36,7 +37,7 @@ type truth struct {
 }
 
 func (r *run) newTruth(v *venue, sh *symbolHistory) (*truth, error) {
-	known, err := venues.ByName(v.name)
+	known, err := registry.ByName(v.name)
 	if err != nil {
 		return nil, err
 	}

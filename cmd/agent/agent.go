@@ -35,6 +35,7 @@ import (
 	"deeptape/ilp/schema"
 	"deeptape/venues"
 	"deeptape/venues/feed"
+	"deeptape/venues/registry"
 	"deeptape/venues/session"
 	"deeptape/venues/wire"
 )
@@ -256,7 +257,7 @@ func (a *Agent) plan(ctx context.Context) error {
 	var markets []*market
 	connects := map[string]*wire.Budget{} // by host: two markets of a venue may share one
 	for _, name := range a.cfg.VenueNames() {
-		venue, err := venues.ByName(name)
+		venue, err := registry.ByName(name)
 		if err != nil {
 			return err
 		}

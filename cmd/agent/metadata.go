@@ -270,10 +270,9 @@ var quoted = regexp.MustCompile(`"([^"\\]+)"`)
 // venue picks out what it is asked for.
 func listedIn(venue venues.Venue, body []byte) (symbols []string) {
 	seen := map[string]bool{}
-	older := strings.NewReplacer("XBT", "BTC", "XDG", "DOGE") // so Kraken's list spells them, and nothing else of it
 	var texts []string
 	for _, m := range quoted.FindAllSubmatch(body, -1) {
-		s := older.Replace(string(m[1]))
+		s := venues.Renamed(venue, string(m[1]))
 		if own, err := venue.Symbol(s); err == nil && own == s && !seen[s] {
 			seen[s] = true
 			texts = append(texts, s)

@@ -12,8 +12,8 @@ import (
 
 	"deeptape/cmd/config"
 	"deeptape/hotpath/task"
-	"deeptape/venues"
 	"deeptape/venues/feed"
+	"deeptape/venues/registry"
 	"deeptape/venues/session"
 	"deeptape/venues/wire"
 )
@@ -29,7 +29,7 @@ func (a answers) Get(_ context.Context, url string) (wire.Answer, error) {
 // each is spelled and where that comes from, and the log.
 func told(t *testing.T, name string, symbols, before []string, rest answers) (found []string, log string, err error) {
 	t.Helper()
-	venue, err := venues.ByName(name)
+	venue, err := registry.ByName(name)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"deeptape/cmd/config"
 	"deeptape/hotpath/event"
 	"deeptape/venues"
+	"deeptape/venues/registry"
 	"deeptape/venues/wire"
 )
 
@@ -39,7 +40,7 @@ func Plan(cfg config.Config) error {
 	fmt.Fprintln(w, "venue\tsymbols\tconnections\tstreams\tsnapshot weight\tstart takes\tof weight a minute\taudits\tan hour\tweight an hour")
 	total := 0
 	for _, name := range cfg.VenueNames() {
-		venue, err := venues.ByName(name)
+		venue, err := registry.ByName(name)
 		if err != nil {
 			return err
 		}
@@ -74,7 +75,7 @@ func planLimits(cfg config.Config) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "venue\tsymbols a connection\tconnects\tcommands\tto subscribe\ttakes\tsubscriptions an hour")
 	for _, name := range cfg.VenueNames() {
-		venue, err := venues.ByName(name)
+		venue, err := registry.ByName(name)
 		if err != nil {
 			return err
 		}

@@ -21,8 +21,8 @@ import (
 	"deeptape/ilp/qdb"
 	"deeptape/ilp/schema"
 	"deeptape/ilp/verify"
-	"deeptape/venues"
 	"deeptape/venues/feed"
+	"deeptape/venues/registry"
 )
 
 // listed are inputs that stand for a journal.
@@ -41,7 +41,7 @@ func (l *listed) Next() (event.Input, error) {
 // every 20 ms, a tick every second, and REST answers where they were recorded.
 func recordedInputs(t *testing.T, name, file string, depth, lines int) []event.Input {
 	t.Helper()
-	venue, err := venues.ByName(name)
+	venue, err := registry.ByName(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func TestVerifyVenues(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			venue, _ := venues.ByName(c.venue)
+			venue, _ := registry.ByName(c.venue)
 			joined := venue.Rules().TradesJoined
 			opt := verify.Options{TopLevels: 10, TradesJoined: func(string) bool { return joined }}
 			report, err := verify.Database(ctx, db, opt, nil)

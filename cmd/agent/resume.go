@@ -10,8 +10,8 @@ import (
 	"deeptape/hotpath/event"
 	"deeptape/ilp/line"
 	"deeptape/ilp/qdb"
-	"deeptape/venues"
 	"deeptape/venues/feed"
+	"deeptape/venues/registry"
 )
 
 // resumeFromDB asks the database where an instrument's rows and intervals end,
@@ -47,7 +47,7 @@ func (a *Agent) resumeFromDB(ctx context.Context, key instrumentKey) (r feed.Res
 // numbers them. The latest venue time is looked for among some more: it need not be the
 // last one's.
 func (a *Agent) lastTradeOf(ctx context.Context, key instrumentKey, r *feed.Resume) error {
-	if venue, err := venues.ByName(key.venue); err != nil || !venue.Rules().TradesCount {
+	if venue, err := registry.ByName(key.venue); err != nil || !venue.Rules().TradesCount {
 		return err
 	}
 	res, err := a.db.Query(ctx, fmt.Sprintf("SELECT trade_id, ts_event FROM %s WHERE venue = %s AND symbol = %s LIMIT -1000", a.db.Table(line.TableTrades), qdb.Quote(key.venue), qdb.Quote(key.symbol)), "trade_id", "ts_event")

@@ -11,8 +11,8 @@ import (
 	"deeptape/hotpath/event"
 	"deeptape/ilp/qdb"
 	"deeptape/ilp/verify"
-	"deeptape/venues"
 	"deeptape/venues/feed"
+	"deeptape/venues/registry"
 )
 
 // Verify checks the database, for the configured symbols or else for all, by itself
@@ -24,10 +24,10 @@ func Verify(ctx context.Context, cfg config.Config, withJournal bool, from, to i
 	}
 	db := qdb.Open(conf)
 	opt := verify.Options{From: from, To: to, TopLevels: cfg.TopLevels, DepthBps: cfg.Bands(), TradesJoined: func(name string) bool {
-		v, err := venues.ByName(name)
+		v, err := registry.ByName(name)
 		return err == nil && v.Rules().TradesJoined
 	}, Windowed: func(name string) bool {
-		v, err := venues.ByName(name)
+		v, err := registry.ByName(name)
 		return err == nil && v.Rules().RestSnapshot
 	}}
 	if len(cfg.VenueNames()) > 0 {

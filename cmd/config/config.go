@@ -26,6 +26,7 @@ import (
 	"deeptape/ilp/qdb"
 	"deeptape/ilp/schema"
 	"deeptape/venues"
+	"deeptape/venues/registry"
 )
 
 // Config is what an agent runs by.
@@ -148,9 +149,9 @@ func (c *Config) AddSymbols(args []string) error {
 		if !ok || list == "" {
 			return fmt.Errorf("%q names no symbol; write VENUE:SYMBOL[,SYMBOL…], such as binance:BTCUSDT", arg)
 		}
-		venue, err := venues.ByName(name)
+		venue, err := registry.ByName(name)
 		if err != nil {
-			return fmt.Errorf("%q: %w%s", arg, err, nearest(name, venues.Names()))
+			return fmt.Errorf("%q: %w%s", arg, err, nearest(name, registry.Names()))
 		}
 		own := venue.Rules().Name
 		v := c.Venues[own]
@@ -192,9 +193,9 @@ func (c *Config) Complete() error {
 	}
 	complete := map[string]Venue{}
 	for _, name := range slices.Sorted(maps.Keys(c.Venues)) {
-		venue, err := venues.ByName(name)
+		venue, err := registry.ByName(name)
 		if err != nil {
-			return wrong("venues."+name, "%w%s", err, nearest(name, venues.Names()))
+			return wrong("venues."+name, "%w%s", err, nearest(name, registry.Names()))
 		}
 		rules := venue.Rules()
 		if _, twice := complete[rules.Name]; twice {
@@ -347,7 +348,7 @@ func baseURL(text string, schemes ...string) (string, error) {
 func (c *Config) Warnings() []string {
 	var out []string
 	for _, name := range c.VenueNames() {
-		v, _ := venues.ByName(name)
+		v, _ := registry.ByName(name)
 		if r := v.Rules(); len(r.Depths) > 0 && !slices.Contains(r.Depths, c.Venues[name].Depth) {
 			out = append(out, fmt.Sprintf("venues.%s.depth: %d is not one of %v that the venue lists; it is sent as it is", name, c.Venues[name].Depth, r.Depths))
 		}

@@ -11,11 +11,11 @@ import (
 
 	"deeptape/bench/simvenue"
 	"deeptape/bench/world"
-	"deeptape/venues"
+	"deeptape/venues/registry"
 )
 
 // all venues, as an error lists them.
-var all = strings.Join(venues.Names(), ", ")
+var all = strings.Join(registry.Names(), ", ")
 
 func every(d time.Duration) *Duration { return (*Duration)(&d) }
 

@@ -17,8 +17,11 @@ import (
 	"deeptape/bench/simvenue"
 	"deeptape/bench/world"
 	"deeptape/cmd/config"
-	"deeptape/venues"
+	"deeptape/venues/registry"
 )
+
+// simDefault are the markets that are made unless others are asked for.
+const simDefault = "binance:BTCUSDT,ETHUSDT,SOLUSDT"
 
 type simCmd struct {
 	Symbols []string      `arg:"" optional:"" name:"venue:symbol" help:"Markets to make: VENUE:SYMBOL[,SYMBOL…]; default binance:BTCUSDT,ETHUSDT,SOLUSDT."`
@@ -66,15 +69,21 @@ func (c *simCmd) oneClock() bool {
 	return len(c.madeVenues()) > 1 && c.Speed == 1 && c.Start == "" && c.For == 0 && c.Faults == "" && len(c.File) == 0
 }
 
+// made says which markets are made: those of the command line, or simDefault where it
+// names neither markets nor recordings.
+func (c *simCmd) made() []string {
+	if len(c.File)+len(c.Symbols) == 0 {
+		return []string{simDefault}
+	}
+	return c.Symbols
+}
+
 // madeVenues are those that have made markets, sorted.
 func (c *simCmd) madeVenues() []string {
 	made := map[string]bool{}
-	for _, arg := range c.Symbols {
+	for _, arg := range c.made() {
 		venue, _, _ := strings.Cut(arg, ":")
 		made[venue] = true
-	}
-	if len(c.File)+len(c.Symbols) == 0 {
-		made["binance"] = true
 	}
 	return slices.Sorted(maps.Keys(made))
 }
@@ -125,22 +134,19 @@ func (c *simCmd) start(live bool) (*simvenue.Server, error) {
 // worlds are the made markets that the flags describe, by venue.
 func (c *simCmd) worlds() (map[string]*world.World, error) {
 	symbols := map[string][]string{}
-	for _, arg := range c.Symbols {
+	for _, arg := range c.made() {
 		venue, list, ok := strings.Cut(arg, ":")
 		if !ok || list == "" {
 			return nil, usageError{fmt.Errorf("%q: write VENUE:SYMBOL[,SYMBOL…]; venues are %s", arg, strings.Join(simvenue.Venues(), ", "))}
 		}
 		for _, symbol := range strings.Split(list, ",") {
-			if known, err := venues.ByName(venue); err == nil {
+			if known, err := registry.ByName(venue); err == nil {
 				if own, err := known.Symbol(symbol); err == nil {
 					symbol = own // AAPLx/USD, and not in capitals
 				}
 			}
 			symbols[venue] = append(symbols[venue], symbol)
 		}
-	}
-	if len(c.File)+len(c.Symbols) == 0 {
-		symbols["binance"] = []string{"BTCUSDT", "ETHUSDT", "SOLUSDT"}
 	}
 	// The seed makes the markets; their venues' clocks are near ours, or latencies would
 	// mean nothing.

@@ -7,7 +7,7 @@ import (
 
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/ledger"
-	"deeptape/venues"
+	"deeptape/venues/registry"
 )
 
 // far are n asks that nobody has seen before, as depth takes them.
@@ -146,8 +146,8 @@ func TestStandbyHasABound(t *testing.T) {
 
 // TestEveryVenueHasABound: far above what has been recorded, and what is subscribed.
 func TestEveryVenueHasABound(t *testing.T) {
-	for _, name := range venues.Names() {
-		v, _ := venues.ByName(name)
+	for _, name := range registry.Names() {
+		v, _ := registry.ByName(name)
 		r := v.Rules()
 		want := 8 * 2 * r.Depth
 		if r.Depth == 0 {

@@ -8,7 +8,7 @@ import (
 	"deeptape/hotpath/book"
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/fixed"
-	"deeptape/venues"
+	"deeptape/venues/registry"
 )
 
 // Version of the derivation. It stands in every run record: rows derived by
@@ -150,7 +150,7 @@ func (m *Machine) run(in *event.Input) error {
 
 // setUp makes the machine that a configuration describes, with empty books.
 func (m *Machine) setUp(cfg Config, feedID uint16) error {
-	venue, err := venues.ByName(cfg.Venue)
+	venue, err := registry.ByName(cfg.Venue)
 	if err != nil {
 		return err
 	}

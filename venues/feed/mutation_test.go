@@ -12,6 +12,7 @@ import (
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/ledger"
 	"deeptape/venues"
+	"deeptape/venues/registry"
 )
 
 // The mutation matrix: frame after frame of every recording is removed, doubled, swapped
@@ -222,7 +223,7 @@ func TestMutations(t *testing.T) {
 			}
 			text := strings.Join(got, "\n")
 			for _, what := range mutations[:4] {
-				v, err := venues.ByName(tp.venue)
+				v, err := registry.ByName(tp.venue)
 				if err != nil {
 					t.Fatal(err)
 				}

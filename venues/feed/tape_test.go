@@ -18,6 +18,7 @@ import (
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/ledger"
 	"deeptape/venues"
+	"deeptape/venues/registry"
 )
 
 // tape is a recording, to be played to a machine. The oracle is rows.py, which stands
@@ -67,7 +68,7 @@ func tapes(tb testing.TB) (all []*tape) {
 		tb.Skipf("no recordings: %v; set DEEPTAPE_CAPTURES", err)
 	}
 	read := map[string]bool{}
-	for _, venue := range venues.Names() {
+	for _, venue := range registry.Names() {
 		exchange, market, _ := strings.Cut(venue, "_")
 		files, _ := filepath.Glob(filepath.Join(dir, exchange, "*.jsonl*"))
 		for _, file := range files {
@@ -96,7 +97,7 @@ func readTape(tb testing.TB, dir, venue, exchange, file string) *tape {
 	tb.Helper()
 	t := &tape{venue: venue}
 	t.name, _, _ = strings.Cut(filepath.Base(file), ".")
-	v, err := venues.ByName(venue)
+	v, err := registry.ByName(venue)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"deeptape/hotpath/event"
-	"deeptape/venues"
+	"deeptape/venues/registry"
 )
 
 // A snapshot that is refused for good is asked for after 300 s, and each time later, over
@@ -162,7 +162,7 @@ func TestDelaysChangeNoRequest(t *testing.T) {
 
 // The venues' own words for "never": only Binance has snapshots over REST.
 func TestSnapshotRefusedForGood(t *testing.T) {
-	v, _ := venues.ByName("binance")
+	v, _ := registry.ByName("binance")
 	for body, want := range map[string]string{
 		`{"code":-1121,"msg":"Invalid symbol."}`:               "Invalid symbol. true",
 		`{"code":-1003,"msg":"Too much request weight used;"}`: "Too much request weight used; false",

@@ -17,6 +17,7 @@ import (
 	"deeptape/hotpath/task"
 	"deeptape/venues"
 	"deeptape/venues/feed"
+	"deeptape/venues/registry"
 )
 
 // sender is a session that only sends, on a connection and a clock of the test.
@@ -81,7 +82,7 @@ func (r *sender) flush(t *testing.T) (sent []string) {
 // Subscriptions beyond the venue's limit of an hour wait, in their order, and are told
 // of; pings pass by them. Another connection has an hour of its own.
 func TestHourOfSubscriptions(t *testing.T) {
-	okx, err := venues.ByName("okx")
+	okx, err := registry.ByName("okx")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +130,7 @@ func TestHourOfSubscriptions(t *testing.T) {
 // window has more, and each that is dialled soon sends its first command: the venue cuts
 // one that is up for 5 s without.
 func TestCommandsOfAddress(t *testing.T) {
-	v, err := venues.ByName("coinbase")
+	v, err := registry.ByName("coinbase")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +201,7 @@ func TestCommandsOfAddress(t *testing.T) {
 
 // A dial that fails gives back what it reserved.
 func TestReservation(t *testing.T) {
-	v, _ := venues.ByName("coinbase")
+	v, _ := registry.ByName("coinbase")
 	budgets := NewBudgets(v.Rules())
 	a := newSender(t, &handClock{ns: 1e18}, v, budgets, "A-USD", "B-USD", "C-USD", "D-USD")
 	b := newSender(t, &handClock{ns: 1e18}, v, budgets, "E-USD", "F-USD", "G-USD", "H-USD")

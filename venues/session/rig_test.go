@@ -20,8 +20,8 @@ import (
 	"deeptape/hotpath/lane"
 	"deeptape/hotpath/ring"
 	"deeptape/hotpath/task"
-	"deeptape/venues"
 	"deeptape/venues/feed"
+	"deeptape/venues/registry"
 	"deeptape/venues/wire"
 )
 
@@ -66,7 +66,7 @@ func newRig(t *testing.T, v *testVenue, o rigOptions) *rig {
 	if o.lane == (lane.Options{}) {
 		o.lane = lane.Options{InputBytes: 1 << 20, RowBytes: 1 << 20, InputOwnedBytes: 1 << 20, RowOwnedBytes: 1 << 20}
 	}
-	venue, err := venues.ByName("binance")
+	venue, err := registry.ByName("binance")
 	if err != nil {
 		t.Fatal(err)
 	}

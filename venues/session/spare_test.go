@@ -12,8 +12,8 @@ import (
 	"deeptape/hotpath/lane"
 	"deeptape/hotpath/ring"
 	"deeptape/hotpath/task"
-	"deeptape/venues"
 	"deeptape/venues/feed"
+	"deeptape/venues/registry"
 	"deeptape/venues/wire"
 )
 
@@ -39,7 +39,7 @@ func (r *countingRest) count() int {
 // What can wait takes only half of the weight; a resync takes its place, and it is then
 // not asked for any more.
 func TestSpareFetches(t *testing.T) {
-	venue, err := venues.ByName("binance")
+	venue, err := registry.ByName("binance")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"deeptape/hotpath/task"
 	"deeptape/venues"
 	"deeptape/venues/feed"
+	"deeptape/venues/registry"
 	"deeptape/venues/wire"
 )
 
@@ -24,8 +25,8 @@ var ranks = []int64{feed.RankLive, feed.RankNew, feed.RankFailed(3e18), feed.Ran
 
 // everyVenue runs a test for each venue.
 func everyVenue(t *testing.T, test func(t *testing.T, v venues.Venue)) {
-	for _, name := range venues.Names() {
-		v, err := venues.ByName(name)
+	for _, name := range registry.Names() {
+		v, err := registry.ByName(name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -193,7 +194,7 @@ func TestQueueOfCommands(t *testing.T) {
 // OKX's hour: what is refused again and again uses up only half of it, and what was live
 // is resubscribed at once.
 func TestTurnOfTheHour(t *testing.T) {
-	v, err := venues.ByName("okx")
+	v, err := registry.ByName("okx")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +248,7 @@ func (c *steppedClock) Sleep(ctx context.Context, d time.Duration) bool {
 
 // Requests: resyncs, audits and what is refused share the weight of a minute.
 func TestTurnOfRequests(t *testing.T) {
-	v, err := venues.ByName("binance")
+	v, err := registry.ByName("binance")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,62 @@
+package bench
+
+import (
+	"go/ast"
+	"go/token"
+	"path"
+	"strconv"
+	"strings"
+	"testing"
+
+	"deeptape/venues/registry"
+)
+
+// TestVenuesStayInTheirFolders: no product code asks which venue it has to do with. What
+// is special about a venue is a field of its Rules or a method that it has; so a new
+// venue changes nothing outside of its folder but the registry.
+func TestVenuesStayInTheirFolders(t *testing.T) {
+	var names []string
+	for _, f := range sources(t) {
+		if isVenue(f.pkg) {
+			names = append(names, path.Base(f.pkg))
+		}
+	}
+	names = append(names, registry.Names()...)
+	named := func(text string) bool {
+		for _, n := range names {
+			if strings.Contains(strings.ToLower(text), n) {
+				return true
+			}
+		}
+		return false
+	}
+	if !named("Kraken") {
+		t.Fatalf("the venues are not found: %v", names)
+	}
+	for _, f := range sources(t) {
+		tree, _, _ := strings.Cut(f.pkg, "/")
+		if f.isTest || isVenue(f.pkg) || f.pkg == "venues/registry" || tree == "bench" {
+			continue
+		}
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.ImportSpec:
+				if p, _ := strconv.Unquote(n.Path.Value); isVenue(strings.TrimPrefix(p, "deeptape/")) {
+					t.Errorf("%v: imports %s", f.fset.Position(n.Pos()), p)
+				}
+				return false
+			case *ast.Ident:
+				if named(n.Name) {
+					t.Errorf("%v: the name %s names a venue", f.fset.Position(n.Pos()), n.Name)
+				}
+			case *ast.BasicLit:
+				// A text that is nothing but a name is compared with one. Examples in help
+				// and messages name symbols, too.
+				if text, err := strconv.Unquote(n.Value); n.Kind == token.STRING && err == nil && len(text) < 20 && !strings.Contains(text, ":") && named(text) {
+					t.Errorf("%v: the text %s names a venue", f.fset.Position(n.Pos()), n.Value)
+				}
+			}
+			return true
+		})
+	}
+}

@@ -1,5 +1,0 @@
-//go:build !race
-
-package venues
-
-const raceOn = false
