@@ -40,6 +40,7 @@ var mayImport = map[string][]string{
 	"venues/venuetest": {"venues", "hotpath/..."},                               // helps tests, and stands in no binary
 	"venues/wire":      {},
 	"venues/feed":      {"venues", "venues/registry", "hotpath/book", "hotpath/event", "hotpath/fixed", "hotpath/ledger"},
+	"venues/follow":    {"venues/feed", "hotpath/event", "hotpath/journal"},
 	"venues/session":   {"venues", "venues/feed", "venues/wire", "hotpath/event", "hotpath/lane", "hotpath/ledger", "hotpath/ring", "hotpath/task"},
 
 	// Knows no venue.

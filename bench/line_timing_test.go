@@ -58,7 +58,7 @@ func officialSender(tb testing.TB) questdb.LineSender {
 	return s
 }
 
-// officialBook writes what line.AppendBook writes, through QuestDB's own client.
+// officialBook writes what line.Append writes, through QuestDB's own client.
 func officialBook(tb testing.TB, s questdb.LineSender, records [][]byte) {
 	ctx := context.Background()
 	for _, rec := range records {
@@ -94,7 +94,7 @@ func officialBook(tb testing.TB, s questdb.LineSender, records [][]byte) {
 
 func ownBook(dst []byte, inst *line.Inst, records [][]byte) []byte {
 	for _, rec := range records {
-		dst, _ = line.AppendBook(dst, inst, rec)
+		dst, _ = line.Append(dst, inst, rec)
 	}
 	return dst
 }
@@ -151,7 +151,7 @@ var flat = func() (names [2][10][2]string) {
 	return names
 }()
 
-// officialTop writes the numbers of line.AppendTop through QuestDB's own client.
+// officialTop writes the numbers of line.Append through QuestDB's own client.
 func officialTop(tb testing.TB, s questdb.LineSender, records [][]byte) {
 	ctx := context.Background()
 	for _, rec := range records {
@@ -176,7 +176,7 @@ func officialTop(tb testing.TB, s questdb.LineSender, records [][]byte) {
 
 func ownTop(dst []byte, inst *line.Inst, records [][]byte) []byte {
 	for _, rec := range records {
-		dst, _ = line.AppendTop(dst, inst, rec)
+		dst, _ = line.Append(dst, inst, rec)
 	}
 	return dst
 }

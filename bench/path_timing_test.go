@@ -112,16 +112,8 @@ func (p *pathRig) input(kind event.InputKind, aux int64, data []byte) {
 		var h event.Head
 		h.Get(rec)
 		inst, n := p.insts[h.Inst], 0
-		switch {
-		case p.w == nil:
-		case h.Kind == event.RowBook:
-			p.body, n = line.AppendBook(p.body, inst, rec)
-		case h.Kind == event.RowTop:
-			p.body, n = line.AppendTop(p.body, inst, rec)
-		case h.Kind == event.RowQuote:
-			p.body, n = line.AppendQuote(p.body, inst, rec)
-		case h.Kind == event.RowTrade:
-			p.body, n = line.AppendTrade(p.body, inst, rec)
+		if table, ok := h.Kind.Table(); p.w != nil && ok && table < event.NumBulkTables {
+			p.body, n = line.Append(p.body, inst, rec)
 		}
 		p.rows += n
 		p.l.Release()

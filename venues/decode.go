@@ -20,7 +20,7 @@ import (
 
 type Scales struct{ Px, Qty int8 }
 
-// id reads a whole number of 0 or more; a missing one, or one with a fraction, is
+// Uint reads a whole number of 0 or more; a missing one, or one with a fraction, is
 // refused.
 func Uint(v *fastjson.Value, key string) (int64, bool) {
 	f := v.Get(key)

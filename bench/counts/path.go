@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/binary"
-	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -175,18 +174,7 @@ func lineRound(records [][]byte) (func() uint64, error) {
 	round := func() uint64 {
 		dst = dst[:0]
 		for _, rec := range records {
-			switch kind := event.RowKind(rec[4]); kind {
-			case event.RowBook:
-				dst, _ = line.AppendBook(dst, inst, rec)
-			case event.RowTop:
-				dst, _ = line.AppendTop(dst, inst, rec)
-			case event.RowQuote:
-				dst, _ = line.AppendQuote(dst, inst, rec)
-			case event.RowTrade:
-				dst, _ = line.AppendTrade(dst, inst, rec)
-			default:
-				panic(fmt.Sprintf("a row of kind %d", kind))
-			}
+			dst, _ = line.Append(dst, inst, rec)
 		}
 		return uint64(len(dst))
 	}

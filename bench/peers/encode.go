@@ -67,7 +67,7 @@ func encodeContest(c *corpus) (*contest, error) {
 	ours := func() {
 		dst = dst[:0]
 		for _, rec := range records {
-			dst, _ = line.AppendBook(dst, inst, rec)
+			dst, _ = line.Append(dst, inst, rec)
 		}
 	}
 	ours()

@@ -237,7 +237,7 @@ func encodeTape(dir string, fromNs int64) (*tape, error) {
 		var h event.Head
 		h.Get(m.rec)
 		var n int
-		body, n = line.AppendBook(body, insts[h.Inst], m.rec)
+		body, n = line.Append(body, insts[h.Inst], m.rec)
 		rows += n
 		t.rows += n
 		endNs = max(endNs, m.ts+int64(n)-1)
@@ -279,7 +279,7 @@ func (r *rig) post(ctx context.Context, bodies [][]byte) error {
 		wg.Go(func() {
 			for k := next.Add(1) - 1; int(k) < len(bodies); k = next.Add(1) - 1 {
 				mayEnd := func() bool { return stored.Load() >= k }
-				if got := s.Post(ctx, &sender.Batch{Table: line.TableBook, Body: bodies[k], MayEnd: mayEnd}); got.Word != sender.Stored {
+				if got := s.Post(ctx, &sender.Batch{Table: event.TableBookDelta.String(), Body: bodies[k], MayEnd: mayEnd}); got.Word != sender.Stored {
 					errs[i] = fmt.Errorf("QuestDB did not take a batch: %s %s", got.Cause, got.Reason)
 					cancel()
 					return

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"deeptape/bench/world"
+	"deeptape/hotpath/event"
 	"deeptape/ilp/qdb"
 )
 
@@ -66,7 +67,11 @@ type recorded struct {
 
 // empty takes the rows of an earlier run out of the database.
 func (r *rig) empty(ctx context.Context) error {
-	for _, table := range []string{"book_delta", "book_top", "quotes", "trades", "book_depth", "coverage", "instruments", "capture_stats"} {
+	tables := []string{"capture_stats"}
+	for table := range event.NumTables {
+		tables = append(tables, table.String())
+	}
+	for _, table := range tables {
 		var missing *qdb.SQLError
 		if err := r.db.Exec(ctx, "TRUNCATE TABLE "+table); err != nil && !errors.As(err, &missing) {
 			return err

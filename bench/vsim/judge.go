@@ -14,6 +14,7 @@ import (
 	"deeptape/hotpath/journal"
 	"deeptape/ilp/line"
 	"deeptape/venues/feed"
+	"deeptape/venues/follow"
 )
 
 // The judge holds what the database has against the journal and against the truth.
@@ -61,36 +62,22 @@ type derivation struct {
 	coverage map[coverageKey]event.Coverage
 }
 
-// inputs reads past damage, which only a power loss may leave.
-type inputs struct {
-	r      *journal.Reader
-	damage *[]string
-}
-
-func (i inputs) Next() (event.Input, error) {
-	for {
-		in, err := i.r.Next()
-		var damage *journal.DamageError
-		if !errors.As(err, &damage) {
-			return in, err
-		}
-		*i.damage = append(*i.damage, damage.Error())
-	}
-}
-
 func (r *run) derive() (*derivation, error) {
 	d := &derivation{map[market][][]byte{}, map[rowKey]string{}, map[coverageKey]event.Coverage{}}
 	var damage []string
-	reader := journal.NewReader(r.disk.whole(), journalDir, journal.Position{})
-	defer reader.Close()
-	from := feed.NewDerivation(inputs{reader, &damage})
-	type known struct {
-		market market
-		inst   *line.Inst
-	}
-	insts := map[[2]uint32]known{}
+	var impossible error
+	from := follow.Open(follow.Options{
+		FS: r.disk.whole(), Dir: journalDir,
+		Damaged:    func(e *journal.DamageError) { damage = append(damage, e.Error()) }, // only a power loss may leave it
+		Impossible: func(e *feed.BadInputError) { impossible = e },
+	})
+	defer from.Close()
+	insts := map[market]*line.Inst{}
 	for {
-		rec, feedID, err := from.Next()
+		rec, _, err := from.Next()
+		if impossible != nil {
+			return nil, fmt.Errorf("promise 2: %w", impossible)
+		}
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -99,41 +86,26 @@ func (r *run) derive() (*derivation, error) {
 		}
 		var h event.Head
 		h.Get(rec)
-		inst := insts[[2]uint32{uint32(feedID), h.Inst}]
-		var body []byte
+		of := from.Instrument(&h)
+		key := market{of.Venue, of.Symbol}
+		if insts[key] == nil {
+			if insts[key], err = line.NewInst(of.Venue, of.Symbol); err != nil {
+				return nil, err
+			}
+		}
 		switch h.Kind {
 		case event.RowInst:
-			in, err := event.InstrumentOf(rec)
-			if err != nil {
-				return nil, err
-			}
-			l, err := line.NewInst(in.Venue, in.Symbol)
-			if err != nil {
-				return nil, err
-			}
-			insts[[2]uint32{uint32(feedID), h.Inst}] = known{market{in.Venue, in.Symbol}, l}
-			text, _ := json.Marshal(in)
-			d.rows[rowKey{"instruments", market{in.Venue, in.Symbol}, h.Ts}] = string(text) + "\n"
+			text, _ := json.Marshal(of)
+			d.rows[rowKey{"instruments", key, h.Ts}] = string(text) + "\n"
 			continue
 		case event.RowCoverage:
 			c := event.GetCoverage(rec)
 			c.Detail = bytes.Clone(c.Detail)
-			d.coverage[coverageKey{inst.market, c.Stream, c.Ts}] = c
-			continue
-		case event.RowBook:
-			body, _ = line.AppendBook(nil, inst.inst, rec)
-		case event.RowTop:
-			body, _ = line.AppendTop(nil, inst.inst, rec)
-		case event.RowQuote:
-			body, _ = line.AppendQuote(nil, inst.inst, rec)
-		case event.RowDepth:
-			body, _ = line.AppendDepth(nil, inst.inst, rec)
-		case event.RowTrade:
-			body, _ = line.AppendTrade(nil, inst.inst, rec)
-		default:
+			d.coverage[coverageKey{key, c.Stream, c.Ts}] = c
 			continue
 		}
-		d.records[inst.market] = append(d.records[inst.market], bytes.Clone(rec))
+		body, _ := line.Append(nil, insts[key], rec)
+		d.records[key] = append(d.records[key], bytes.Clone(rec))
 		if err := eachRow(body, func(key rowKey, text string) error {
 			if _, twice := d.rows[key]; twice {
 				return fmt.Errorf("promise 3: two derived rows of %s %v at %d", key.table, key.market, key.ts)

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"deeptape/bench/simvenue"
-	"deeptape/ilp/line"
+	"deeptape/hotpath/event"
 )
 
 // The venues and the faults that they make themselves, in the order of Stats.Struck.
@@ -106,7 +106,7 @@ func (r *run) weather(faulty time.Duration) {
 		m.after(m.between(0, 30*time.Second), func() { r.db.up = true; m.say("questdb", "is up") })
 	})
 	often(200, 2, func() {
-		r.db.suspend(bulkTables[m.rng.IntN(len(bulkTables))])
+		r.db.suspend(event.Table(m.rng.IntN(int(event.NumTables))).String())
 		m.after(m.between(0, 30*time.Second), r.db.resume)
 	})
 	often(200, 2, func() {
@@ -126,8 +126,6 @@ func (r *run) weather(faulty time.Duration) {
 		m.after(m.between(0, 15*time.Second), func() { r.disk.refusing, r.disk.troubledNs = false, m.nowNs; m.say("disk", "works") })
 	})
 }
-
-var bulkTables = []string{line.TableBook, line.TableTop, line.TableQuotes, line.TableTrades, line.TableDepth, "coverage", "instruments"}
 
 // peace ends all faults.
 func (r *run) peace() {

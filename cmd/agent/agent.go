@@ -26,7 +26,6 @@ import (
 	"time"
 
 	"deeptape/cmd/config"
-	"deeptape/hotpath/event"
 	"deeptape/hotpath/journal"
 	"deeptape/hotpath/lane"
 	"deeptape/hotpath/task"
@@ -35,6 +34,7 @@ import (
 	"deeptape/ilp/schema"
 	"deeptape/venues"
 	"deeptape/venues/feed"
+	"deeptape/venues/follow"
 	"deeptape/venues/registry"
 	"deeptape/venues/session"
 	"deeptape/venues/wire"
@@ -485,39 +485,8 @@ func (a *Agent) derive(number uint16, from uint64) (deliver.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := journal.NewReader(a.machine.FS, a.cfg.Journal.Dir, at)
-	return &source{feed: number, r: r, d: tolerant(inputs{r, a.log}, a.log, number)}, nil
-}
-
-// source is a derivation of one feed, as the deliverer wants it.
-type source struct {
-	feed uint16
-	r    *journal.Reader
-	d    *feed.Derivation
-}
-
-func (s *source) Next() ([]byte, error) {
-	rec, _, err := s.d.Next()
-	return rec, err
-}
-func (s *source) Pos() uint64 { return s.d.Pos(s.feed) }
-func (s *source) Close()      { s.r.Close() }
-
-// inputs passes over damage, saying so.
-type inputs struct {
-	r   *journal.Reader
-	log *slog.Logger // nil: it has been told already
-}
-
-func (i inputs) Next() (event.Input, error) {
-	for {
-		in, err := i.r.Next()
-		var damage *journal.DamageError
-		if !errors.As(err, &damage) {
-			return in, err
-		}
-		if i.log != nil {
-			i.log.Warn("journal is damaged; only what the damage covers is lost", "damage", damage)
-		}
-	}
+	return follow.Open(follow.Options{
+		FS: a.machine.FS, Dir: a.cfg.Journal.Dir, From: at, Feeds: []uint16{number},
+		Damaged: follow.WarnDamaged(a.log), Impossible: follow.WarnImpossible(a.log),
+	}), nil
 }

@@ -16,33 +16,20 @@ import (
 	"deeptape/ilp/line"
 	"deeptape/ilp/qdb"
 	"deeptape/venues/feed"
+	"deeptape/venues/follow"
 )
 
-// openJournal opens a journal for reading. It says so if there is none, because
-// an empty directory would otherwise be an empty success.
-func openJournal(dir string, log *slog.Logger) (*journal.Reader, feed.Inputs, error) {
+// hasJournal says so if there is no journal in dir, because an empty directory would
+// otherwise be an empty success.
+func hasJournal(dir string) error {
 	segments, err := journal.Segments(journal.OS, dir)
 	if err == nil && len(segments) == 0 {
 		err = errors.New("it holds no segment")
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot read journal %q: %w; name the right one with --journal", dir, err)
+		return fmt.Errorf("cannot read journal %q: %w; name the right one with --journal", dir, err)
 	}
-	r := journal.NewReader(journal.OS, dir, journal.Position{})
-	return r, inputs{r, log}, nil
-}
-
-// tolerant derives the rows of all feeds, or of the given ones, past inputs that cannot be
-// right. It tells of them unless log is nil.
-func tolerant(in feed.Inputs, log *slog.Logger, only ...uint16) *feed.Derivation {
-	d := feed.NewDerivation(in, only...)
-	d.PassOver(func(e *feed.BadInputError) {
-		if log != nil {
-			log.Warn("an input of the journal cannot be right, though its checksum is; its feed goes on at its next keyframe, and the time until then is a gap",
-				"feed", e.Feed, "pos", e.Pos, "at", time.Unix(0, e.Ts).UTC(), "err", e.Err)
-		}
-	})
-	return d
+	return nil
 }
 
 func inWindow(ts, from, to int64) bool { return ts >= from && (to == 0 || ts < to) }
@@ -54,17 +41,17 @@ func ReplayJournal(ctx context.Context, cfg config.Config, from, to int64, log *
 	if err != nil {
 		return err
 	}
-	r, in, err := openJournal(cfg.Journal.Dir, log)
-	if err != nil {
+	if err := hasJournal(cfg.Journal.Dir); err != nil {
 		return err
 	}
-	defer r.Close()
+	inputs := follow.OpenInputs(follow.Options{Dir: cfg.Journal.Dir, Damaged: follow.WarnDamaged(log)})
+	defer inputs.Close()
 	db := qdb.Open(conf)
 	ready := func(ctx context.Context) error { return prepare(ctx, db) }
 	if err := ready(ctx); err != nil {
 		return err
 	}
-	lost, err := lostParts(in, feed.Possible)
+	lost, err := lostParts(inputs, feed.Possible)
 	if err != nil {
 		return fmt.Errorf("cannot find what the journal has lost: %w", err)
 	}
@@ -72,11 +59,8 @@ func ReplayJournal(ctx context.Context, cfg config.Config, from, to int64, log *
 	if err != nil {
 		return err
 	}
-	again, in, err := openJournal(cfg.Journal.Dir, nil)
-	if err != nil {
-		return err
-	}
-	defer again.Close()
+	rows := follow.Open(follow.Options{Dir: cfg.Journal.Dir, Impossible: follow.WarnImpossible(log)})
+	defer rows.Close()
 	segments, err := journal.Segments(journal.OS, cfg.Journal.Dir)
 	if err != nil {
 		return err
@@ -95,7 +79,7 @@ func ReplayJournal(ctx context.Context, cfg config.Config, from, to int64, log *
 				fmt.Fprintf(progress, "replay: %d records handed over, %.0f a second\n", records, float64(records)/time.Since(start).Seconds())
 			}
 		},
-	}, tolerant(in, log))
+	}, rows)
 	if err != nil {
 		return err
 	}
@@ -117,16 +101,17 @@ func ReplayJournal(ctx context.Context, cfg config.Config, from, to int64, log *
 // book_delta, book_top, quotes and trades as live capture sends them, coverage as
 // comments of one line an interval.
 func WriteLines(ctx context.Context, dir string, from, to int64, w io.Writer) error {
-	r, in, err := openJournal(dir, slog.Default())
-	if err != nil {
+	if err := hasJournal(dir); err != nil {
 		return err
 	}
-	defer r.Close()
+	log := slog.Default()
+	rows := follow.Open(follow.Options{Dir: dir, Damaged: follow.WarnDamaged(log), Impossible: follow.WarnImpossible(log)})
+	defer rows.Close()
 	out := bufio.NewWriterSize(w, 1<<20)
 	insts := map[instrumentKey]*line.Inst{}
 	var buf []byte
 	all := func(string, string) bool { return true }
-	err = deriveAll(tolerant(in, slog.Default()), all, func(of event.Instrument, rec []byte) error {
+	err := rows.Each(all, func(of *event.Instrument, rec []byte) (err error) {
 		key := instrumentKey{of.Venue, of.Symbol}
 		inst := insts[key]
 		if inst == nil {
@@ -141,20 +126,11 @@ func WriteLines(ctx context.Context, dir string, from, to int64, w io.Writer) er
 			return ctx.Err()
 		}
 		buf = buf[:0]
-		switch h.Kind {
-		case event.RowBook:
-			buf, _ = line.AppendBook(buf, inst, rec)
-		case event.RowTop:
-			buf, _ = line.AppendTop(buf, inst, rec)
-		case event.RowQuote:
-			buf, _ = line.AppendQuote(buf, inst, rec)
-		case event.RowTrade:
-			buf, _ = line.AppendTrade(buf, inst, rec)
-		case event.RowDepth:
-			buf, _ = line.AppendDepth(buf, inst, rec)
-		case event.RowCoverage:
+		if h.Kind == event.RowCoverage {
 			c := event.GetCoverage(rec)
 			buf = fmt.Appendf(buf, "# coverage %s %s %s %s %s %s %d %d %d %d %d\n", inst.Venue, inst.Symbol, c.Stream, c.State, c.Proof, c.Cause, c.Ts, c.TsEnd, c.SeqFirst, c.SeqLast, c.Messages)
+		} else {
+			buf, _ = line.Append(buf, inst, rec)
 		}
 		if _, err := out.Write(buf); err != nil {
 			return fmt.Errorf("cannot write rows: %w", err)
@@ -165,37 +141,4 @@ func WriteLines(ctx context.Context, dir string, from, to int64, w io.Writer) er
 		return err
 	}
 	return out.Flush()
-}
-
-// deriveAll hands every wanted record to emit, with its instrument.
-func deriveAll(d *feed.Derivation, want func(venue, symbol string) bool, emit func(event.Instrument, []byte) error) error {
-	type known struct {
-		inst   event.Instrument
-		wanted bool
-	}
-	insts := map[uint32]known{}
-	for {
-		rec, _, err := d.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		var h event.Head
-		h.Get(rec)
-		if h.Kind == event.RowInst {
-			inst, err := event.InstrumentOf(rec)
-			if err != nil {
-				return err
-			}
-			insts[h.Inst] = known{inst, want(inst.Venue, inst.Symbol)}
-			continue
-		}
-		if k := insts[h.Inst]; k.wanted {
-			if err := emit(k.inst, rec); err != nil {
-				return err
-			}
-		}
-	}
 }

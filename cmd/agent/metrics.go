@@ -29,9 +29,9 @@ func (a *Agent) metrics() *metrics.Set {
 			}
 			sample(name, func() float64 { return float64(l.Frames.Read()[k]) })
 		}
-		for t, table := range ledger.TableNames {
+		for t := range event.NumTables {
 			row := func(name string, f func(ledger.RowCounts) uint64) {
-				sample(fmt.Sprintf(`%s{%s,table=%q}`, name, labels, table), func() float64 { return float64(f(l.Rows.Read()[t])) })
+				sample(fmt.Sprintf(`%s{%s,table=%q}`, name, labels, t.String()), func() float64 { return float64(f(l.Rows.Read()[t])) })
 			}
 			row("deeptape_rows_derived_total", func(c ledger.RowCounts) uint64 { return c.Derived })
 			row("deeptape_rows_acknowledged_total", func(c ledger.RowCounts) uint64 { return c.Acked })
@@ -204,9 +204,9 @@ func (a *Agent) counters() []deliver.Stat {
 			put(name, frames[k])
 		}
 		for t, c := range l.Rows.Read() {
-			put("rows_derived_"+ledger.TableNames[t], c.Derived)
-			put("rows_deferred_"+ledger.TableNames[t], c.Deferred)
-			put("rows_quarantined_"+ledger.TableNames[t], c.Quarantined)
+			put("rows_derived_"+event.Table(t).String(), c.Derived)
+			put("rows_deferred_"+event.Table(t).String(), c.Deferred)
+			put("rows_quarantined_"+event.Table(t).String(), c.Quarantined)
 		}
 		c := a.sessions[i].Counters()
 		put("connects", c.Connects.Load())

@@ -20,6 +20,7 @@ import (
 	"deeptape/hotpath/journal"
 	"deeptape/ilp/deliver"
 	"deeptape/venues/feed"
+	"deeptape/venues/follow"
 )
 
 type instrumentKey struct{ venue, symbol string }
@@ -76,9 +77,8 @@ func readPast(fsys journal.FS, dir, name string, rec journal.Recovery, anchors *
 	if err != nil {
 		return nil, fmt.Errorf("cannot find where the last run began in journal %q: %w", dir, err)
 	}
-	r := journal.NewReader(fsys, dir, from)
-	defer r.Close()
-	d := tolerant(inputs{r, nil}, nil)
+	d := follow.Open(follow.Options{FS: fsys, Dir: dir, From: from})
+	defer d.Close()
 	for {
 		if _, _, err = d.Next(); err != nil {
 			break
@@ -238,8 +238,11 @@ func (a *Agent) deliverPast(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("cannot find what an earlier run left behind: %w", err)
 	}
-	r := journal.NewReader(a.machine.FS, a.cfg.Journal.Dir, from)
-	defer r.Close()
+	left := follow.Open(follow.Options{
+		FS: a.machine.FS, Dir: a.cfg.Journal.Dir, From: from, Until: a.pastRuns.pos,
+		Impossible: follow.WarnImpossible(a.log),
+	})
+	defer left.Close()
 	n, err := Replay(ctx, ReplayOptions{
 		Machine: a.machine, DB: a.conf, Agent: a.name, Log: a.log, Dir: a.cfg.Journal.Dir, Prepare: a.prepareDB, QuarantineMost: a.cfg.Quarantine,
 		Began: a.pastRuns.deliverer.Store,
@@ -247,7 +250,7 @@ func (a *Agent) deliverPast(ctx context.Context) error {
 			low, behind := after[feed]
 			return h.Kind == event.RowInst || behind && h.Pos > low
 		},
-	}, tolerant(&upTo{inputs{r, nil}, a.pastRuns.pos}, a.log))
+	}, left)
 	a.pastRuns.deliverer.Store(nil)
 	if ctx.Err() != nil {
 		return nil
@@ -260,19 +263,4 @@ func (a *Agent) deliverPast(ctx context.Context) error {
 	a.pastRuns.mu.Unlock()
 	a.log.Info("delivered what an earlier run left behind", "records", n)
 	return a.saveAcked()
-}
-
-// upTo ends before the first input that is beyond a feed's last one: in one journal,
-// whatever an earlier run wrote stands before what this one writes.
-type upTo struct {
-	inputs
-	last map[uint16]uint64
-}
-
-func (u *upTo) Next() (event.Input, error) {
-	in, err := u.inputs.Next()
-	if err == nil && in.Pos > u.last[in.Feed] {
-		err = io.EOF
-	}
-	return in, err
 }

@@ -22,6 +22,7 @@ import (
 	"deeptape/ilp/schema"
 	"deeptape/ilp/verify"
 	"deeptape/venues/feed"
+	"deeptape/venues/follow"
 	"deeptape/venues/registry"
 )
 
@@ -170,7 +171,7 @@ func TestVerifyVenues(t *testing.T) {
 			_, err := Replay(ctx, ReplayOptions{
 				Machine: ThisMachine(), DB: conf, Agent: "test", Dir: t.TempDir(), Log: log,
 				Prepare: func(context.Context) error { return nil },
-			}, feed.NewDerivation(&listed{inputs}))
+			}, follow.New(&listed{inputs}, noImpossible(t)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -181,8 +182,8 @@ func TestVerifyVenues(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			against, err := verify.Journal(ctx, db, opt, func(want func(venue, symbol string) bool, emit func(event.Instrument, []byte) error) error {
-				return deriveAll(feed.NewDerivation(&listed{inputs}), want, emit)
+			against, err := verify.Journal(ctx, db, opt, func(want func(venue, symbol string) bool, emit func(*event.Instrument, []byte) error) error {
+				return follow.New(&listed{inputs}, noImpossible(t)).Each(want, emit)
 			}, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -208,4 +209,9 @@ func TestVerifyVenues(t *testing.T) {
 			}
 		})
 	}
+}
+
+// noImpossible fails the test for an input that cannot be right.
+func noImpossible(t *testing.T) func(*feed.BadInputError) {
+	return func(e *feed.BadInputError) { t.Error(e) }
 }

@@ -13,7 +13,7 @@ import (
 	"deeptape/hotpath/task"
 	"deeptape/ilp/deliver"
 	"deeptape/ilp/qdb"
-	"deeptape/venues/feed"
+	"deeptape/venues/follow"
 )
 
 // ReplayOptions say where derived rows go.
@@ -35,7 +35,7 @@ type ReplayOptions struct {
 
 // Replay derives rows and delivers them through the same deliverer as live ones,
 // by one lane. It returns the number of records handed over.
-func Replay(ctx context.Context, opt ReplayOptions, d *feed.Derivation) (uint64, error) {
+func Replay(ctx context.Context, opt ReplayOptions, from *follow.Follower) (uint64, error) {
 	sched := opt.Machine.Sched
 	bell := sched.NewDoorbell()
 	l := lane.New(0, lane.Options{InputBytes: 4096, RowBytes: 16 << 20, RowOwnedBytes: 256 << 20}, nil, bell)
@@ -64,7 +64,7 @@ func Replay(ctx context.Context, opt ReplayOptions, d *feed.Derivation) (uint64,
 	})
 	records := uint64(0)
 	for {
-		rec, feedID, err := d.Next()
+		rec, feedID, err := from.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"deeptape/hotpath/event"
-	"deeptape/ilp/line"
 	"deeptape/ilp/qdb"
 	"deeptape/venues/feed"
 	"deeptape/venues/registry"
@@ -18,8 +17,8 @@ import (
 // for a journal that does not know.
 func (a *Agent) resumeFromDB(ctx context.Context, key instrumentKey) (r feed.Resume, err error) {
 	where := fmt.Sprintf("WHERE venue = %s AND symbol = %s", qdb.Quote(key.venue), qdb.Quote(key.symbol))
-	for _, table := range []string{line.TableBook, line.TableTop, line.TableQuotes, line.TableTrades} {
-		res, err := a.db.Query(ctx, fmt.Sprintf("SELECT ts FROM %s %s LIMIT -1", a.db.Table(table), where), "ts")
+	for table := range event.NumBulkTables {
+		res, err := a.db.Query(ctx, fmt.Sprintf("SELECT ts FROM %s %s LIMIT -1", a.db.Table(table.String()), where), "ts")
 		if err != nil {
 			return r, fmt.Errorf("cannot learn where the rows of %s %s end: %w", key.venue, key.symbol, err)
 		}
@@ -50,7 +49,7 @@ func (a *Agent) lastTradeOf(ctx context.Context, key instrumentKey, r *feed.Resu
 	if venue, err := registry.ByName(key.venue); err != nil || !venue.Rules().TradesCount {
 		return err
 	}
-	res, err := a.db.Query(ctx, fmt.Sprintf("SELECT trade_id, ts_event FROM %s WHERE venue = %s AND symbol = %s LIMIT -1000", a.db.Table(line.TableTrades), qdb.Quote(key.venue), qdb.Quote(key.symbol)), "trade_id", "ts_event")
+	res, err := a.db.Query(ctx, fmt.Sprintf("SELECT trade_id, ts_event FROM %s WHERE venue = %s AND symbol = %s LIMIT -1000", a.db.Table(event.TableTrades.String()), qdb.Quote(key.venue), qdb.Quote(key.symbol)), "trade_id", "ts_event")
 	if err != nil {
 		return fmt.Errorf("cannot learn the last trade of %s %s: %w", key.venue, key.symbol, err)
 	}
@@ -83,8 +82,8 @@ func (a *Agent) resumeAhead(ctx context.Context, keys []instrumentKey) error {
 	if after == 0 {
 		return nil
 	}
-	for _, table := range []string{line.TableBook, line.TableTop, line.TableQuotes, line.TableTrades} {
-		res, err := a.db.Query(ctx, fmt.Sprintf("SELECT venue, symbol, max(ts) ts FROM %s WHERE ts > %s GROUP BY venue, symbol", a.db.Table(table), qdb.FormatTime(after)), "venue", "symbol", "ts")
+	for table := range event.NumBulkTables {
+		res, err := a.db.Query(ctx, fmt.Sprintf("SELECT venue, symbol, max(ts) ts FROM %s WHERE ts > %s GROUP BY venue, symbol", a.db.Table(table.String()), qdb.FormatTime(after)), "venue", "symbol", "ts")
 		if err != nil {
 			return fmt.Errorf("cannot learn whether QuestDB is ahead of the journal: %w", err)
 		}
@@ -92,7 +91,7 @@ func (a *Agent) resumeAhead(ctx context.Context, keys []instrumentKey) error {
 			key := instrumentKey{res.Text(i, "venue"), res.Text(i, "symbol")}
 			if r, ok := a.pastRuns.resume[key]; ok {
 				ts, _ := res.Time(i, "ts")
-				if at, ours := known[key]; ours && table == line.TableTrades && ts > at {
+				if at, ours := known[key]; ours && table == event.TableTrades && ts > at {
 					if err := a.lastTradeOf(ctx, key, &r); err != nil {
 						return err
 					}

@@ -142,7 +142,7 @@ func (a *Agent) Status() Status {
 			st.Frames[name] += int64(frames[k])
 		}
 		for t, c := range l.Rows.Read() {
-			name := ledger.TableNames[t]
+			name := event.Table(t).String()
 			r := st.Rows[name]
 			if a.deliverer != nil {
 				st.LedgerDifference += abs(c.Difference())

@@ -12,6 +12,7 @@ import (
 	"deeptape/ilp/qdb"
 	"deeptape/ilp/verify"
 	"deeptape/venues/feed"
+	"deeptape/venues/follow"
 	"deeptape/venues/registry"
 )
 
@@ -34,12 +35,12 @@ func Verify(ctx context.Context, cfg config.Config, withJournal bool, from, to i
 		opt.Want = func(venue, symbol string) bool { return slices.Contains(cfg.Venues[venue].Symbols, symbol) }
 	}
 	if withJournal {
-		r, in, err := openJournal(cfg.Journal.Dir, log)
-		if err != nil {
+		if err := hasJournal(cfg.Journal.Dir); err != nil {
 			return nil, err
 		}
-		opt.Lost, err = lostParts(in, feed.Possible)
-		r.Close()
+		inputs := follow.OpenInputs(follow.Options{Dir: cfg.Journal.Dir, Damaged: follow.WarnDamaged(log)})
+		opt.Lost, err = lostParts(inputs, feed.Possible)
+		inputs.Close()
 		if err != nil {
 			return nil, fmt.Errorf("cannot find what the journal has lost: %w", err)
 		}
@@ -48,16 +49,12 @@ func Verify(ctx context.Context, cfg config.Config, withJournal bool, from, to i
 	if err != nil || !withJournal {
 		return report, err
 	}
-	told := log // once, and not for each derivation
-	derive := func(want func(venue, symbol string) bool, emit func(inst event.Instrument, rec []byte) error) error {
-		r, _, err := openJournal(cfg.Journal.Dir, nil)
-		if err != nil {
-			return err
-		}
-		defer r.Close()
-		d := tolerant(inputs{r, nil}, told)
-		told = nil
-		return deriveAll(d, want, emit)
+	impossible := follow.WarnImpossible(log) // once, and not for each derivation
+	derive := func(want func(venue, symbol string) bool, emit func(inst *event.Instrument, rec []byte) error) error {
+		rows := follow.Open(follow.Options{Dir: cfg.Journal.Dir, Impossible: impossible})
+		defer rows.Close()
+		impossible = nil
+		return rows.Each(want, emit)
 	}
 	against, err := verify.Journal(ctx, db, opt, derive, progress)
 	if err != nil {

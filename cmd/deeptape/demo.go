@@ -14,7 +14,7 @@ import (
 	"deeptape/cmd/agent"
 	"deeptape/cmd/config"
 	"deeptape/cmd/localdb"
-	"deeptape/hotpath/ledger"
+	"deeptape/hotpath/event"
 	"deeptape/ilp/qdb"
 )
 
@@ -173,8 +173,8 @@ func prove(ctx context.Context, cfg config.Config, st agent.Status, log *slog.Lo
 		return errors.New("what was recorded could not be proven")
 	}
 	fmt.Printf("\n%-12s %12s %14s\n", "table", "derived", "acknowledged")
-	for _, t := range ledger.TableNames {
-		fmt.Printf("%-12s %12d %14d\n", t, st.Rows[t].Derived, st.Rows[t].Acked)
+	for t := range event.NumTables {
+		fmt.Printf("%-12s %12d %14d\n", t, st.Rows[t.String()].Derived, st.Rows[t.String()].Acked)
 	}
 	fmt.Println()
 	for _, l := range st.Latency {

@@ -261,6 +261,9 @@ type Instrument struct {
 	Source       string `json:"source"` // where the numbers came from: exchangeInfo, messages
 }
 
+// KindOf is the kind in the head of the row record b.
+func KindOf(b []byte) RowKind { return RowKind(b[4]) }
+
 // RecordPos is the input position in the head of the row record b.
 func RecordPos(b []byte) uint64 { return binary.LittleEndian.Uint64(b[48:]) }
 

@@ -2,7 +2,11 @@
 
 package ledger
 
-import "testing"
+import (
+	"testing"
+
+	"deeptape/hotpath/event"
+)
 
 func TestNoAllocations(t *testing.T) {
 	var f Frames
@@ -14,17 +18,17 @@ func TestNoAllocations(t *testing.T) {
 		f.Add(Applied, 1)
 		f.Reject(Malformed)
 		f.Publish()
-		r.Feed().Derive(BookDelta, 7, false)
+		r.Feed().Derive(event.TableBookDelta, 7, false)
 		r.Feed().Publish()
-		r.Deliver().Take(BookDelta, 7, false)
-		r.Deliver().Ack(BookDelta, 6, 1)
+		r.Deliver().Take(event.TableBookDelta, 7, false)
+		r.Deliver().Ack(event.TableBookDelta, 6, 1)
 		r.Deliver().Publish()
 		h.Record(12345)
 		h.Record(-7)
 		h.Publish()
 		h.Read(&s)
 		s.Quantile(0.99)
-		if f.Read().Difference() != 0 || r.Read()[BookDelta].Difference() != 0 {
+		if f.Read().Difference() != 0 || r.Read()[event.TableBookDelta].Difference() != 0 {
 			t.Error("a difference")
 		}
 	}); n != 0 {

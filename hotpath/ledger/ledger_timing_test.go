@@ -1,6 +1,10 @@
 package ledger
 
-import "testing"
+import (
+	"testing"
+
+	"deeptape/hotpath/event"
+)
 
 // BenchmarkPublish is what a frame pays: two counters of frames and one of rows.
 func BenchmarkPublish(b *testing.B) {
@@ -15,7 +19,7 @@ func BenchmarkPublish(b *testing.B) {
 	b.Run("of=rows", func(b *testing.B) {
 		var r Rows
 		for range b.N {
-			r.Feed().Derive(BookDelta, 3, false)
+			r.Feed().Derive(event.TableBookDelta, 3, false)
 			r.Feed().Publish()
 		}
 	})

@@ -1,23 +1,10 @@
 package ledger
 
-import "sync/atomic"
+import (
+	"sync/atomic"
 
-// Table that rows go to.
-type Table uint8
-
-const (
-	BookDelta Table = iota
-	BookTop
-	Quotes
-	Trades
-	Coverage
-	Instruments
-	BookDepth
-	NumTables
+	"deeptape/hotpath/event"
 )
-
-// TableNames as in the database.
-var TableNames = [NumTables]string{"book_delta", "book_top", "quotes", "trades", "coverage", "instruments", "book_depth"}
 
 // Rows counts the rows of one feed. The owner writes the Feed side, the
 // deliverer the Deliver side.
@@ -50,13 +37,13 @@ const (
 
 // RowsDerived is what a feed made.
 type RowsDerived struct {
-	now [NumTables * derivedKinds]uint64
+	now [event.NumTables * derivedKinds]uint64
 	seq seq
-	pub [NumTables * derivedKinds]atomic.Uint64
+	pub [event.NumTables * derivedKinds]atomic.Uint64
 }
 
 // Derive counts rows that were made, and deferred if they found no room.
-func (d *RowsDerived) Derive(t Table, rows int, deferred bool) {
+func (d *RowsDerived) Derive(t event.Table, rows int, deferred bool) {
 	d.now[int(t)*derivedKinds+derivedRows] += uint64(rows)
 	if deferred {
 		d.now[int(t)*derivedKinds+deferredRows] += uint64(rows)
@@ -70,14 +57,14 @@ func (d *RowsDerived) Publish() { d.seq.publish(d.now[:], d.pub[:]) }
 
 // RowsDelivered is what became of them.
 type RowsDelivered struct {
-	now [NumTables * deliveredKinds]uint64
+	now [event.NumTables * deliveredKinds]uint64
 	seq seq
-	pub [NumTables * deliveredKinds]atomic.Uint64
+	pub [event.NumTables * deliveredKinds]atomic.Uint64
 }
 
 // Take counts rows that were put into a batch, out of the ring or, recovered,
 // derived again from the journal.
-func (d *RowsDelivered) Take(t Table, rows int, recovered bool) {
+func (d *RowsDelivered) Take(t event.Table, rows int, recovered bool) {
 	c := d.now[int(t)*deliveredKinds:]
 	if recovered {
 		c[recoveredRows] += uint64(rows)
@@ -88,7 +75,7 @@ func (d *RowsDelivered) Take(t Table, rows int, recovered bool) {
 }
 
 // Ack counts rows of a batch that is finished: stored, or refused for good.
-func (d *RowsDelivered) Ack(t Table, stored, refused int) {
+func (d *RowsDelivered) Ack(t event.Table, stored, refused int) {
 	c := d.now[int(t)*deliveredKinds:]
 	c[ackedRows] += uint64(stored)
 	c[quarantinedRows] += uint64(refused)
@@ -106,9 +93,9 @@ type RowCounts struct {
 
 // Read returns the counters of all tables. The two sides are two publications: the
 // deliverer's is read first, so that nothing is taken that was not yet derived.
-func (r *Rows) Read() (all [NumTables]RowCounts) {
-	var de [NumTables * deliveredKinds]uint64
-	var fe [NumTables * derivedKinds]uint64
+func (r *Rows) Read() (all [event.NumTables]RowCounts) {
+	var de [event.NumTables * deliveredKinds]uint64
+	var fe [event.NumTables * derivedKinds]uint64
 	r.deliver.seq.read(r.deliver.pub[:], de[:])
 	r.feed.seq.read(r.feed.pub[:], fe[:])
 	for t := range all {

@@ -3,17 +3,9 @@ package ledger
 import (
 	"sync"
 	"testing"
-)
 
-func TestTableNames(t *testing.T) {
-	for table, want := range map[Table]string{
-		BookDelta: "book_delta", BookTop: "book_top", Quotes: "quotes", Trades: "trades", Coverage: "coverage", Instruments: "instruments",
-	} {
-		if got := TableNames[table]; got != want {
-			t.Errorf("table %d is called %q, want %q", table, got, want)
-		}
-	}
-}
+	"deeptape/hotpath/event"
+)
 
 // rowPlace is where a row is now.
 type rowPlace int
@@ -31,8 +23,8 @@ const (
 func TestRowsAgainstPlaceOfEachRow(t *testing.T) {
 	rng := newSeed(t)
 	var r Rows
-	var rows [NumTables][]rowPlace
-	move := func(table Table, from, to rowPlace, most int) (n int) {
+	var rows [event.NumTables][]rowPlace
+	move := func(table event.Table, from, to rowPlace, most int) (n int) {
 		for i, p := range rows[table] {
 			if p == from && n < most {
 				rows[table][i] = to
@@ -42,7 +34,7 @@ func TestRowsAgainstPlaceOfEachRow(t *testing.T) {
 		return n
 	}
 	for step := range 3000 {
-		table := Table(rng.IntN(int(NumTables)))
+		table := event.Table(rng.IntN(int(event.NumTables)))
 		n := rng.IntN(20)
 		switch rng.IntN(6) {
 		case 0:
@@ -78,10 +70,10 @@ func TestRowsAgainstPlaceOfEachRow(t *testing.T) {
 				Batched: n[batched], Acked: n[acked], Quarantined: n[quarantined],
 			}
 			if got != want {
-				t.Fatalf("step %d, %s: %+v, want %+v", step, TableNames[table], got, want)
+				t.Fatalf("step %d, %s: %+v, want %+v", step, event.Table(table), got, want)
 			}
 			if d := r.Read()[table].Difference(); d != 0 {
-				t.Fatalf("step %d, %s: off by %d", step, TableNames[table], d)
+				t.Fatalf("step %d, %s: off by %d", step, event.Table(table), d)
 			}
 		}
 	}
@@ -90,18 +82,18 @@ func TestRowsAgainstPlaceOfEachRow(t *testing.T) {
 // TestEveryRowMistakeIsADifference, and is one in its table alone.
 func TestEveryRowMistakeIsADifference(t *testing.T) {
 	for name, mistake := range map[string]func(f *RowsDerived, d *RowsDelivered){
-		"taken twice":                func(f *RowsDerived, d *RowsDelivered) { d.Take(Trades, 11, false) },
-		"recovered twice":            func(f *RowsDerived, d *RowsDelivered) { d.Take(Trades, 6, true) },
-		"acknowledged twice":         func(f *RowsDerived, d *RowsDelivered) { d.Ack(Trades, 11, 0) },
-		"quarantined twice":          func(f *RowsDerived, d *RowsDelivered) { d.Ack(Trades, 0, 11) },
-		"deferred, but in the ring":  func(f *RowsDerived, d *RowsDelivered) { f.now[int(Trades)*derivedKinds+deferredRows] += 11 },
-		"acknowledged out of place":  func(f *RowsDerived, d *RowsDelivered) { d.now[int(Trades)*deliveredKinds+ackedRows]++ },
-		"lost out of a batch":        func(f *RowsDerived, d *RowsDelivered) { d.now[int(Trades)*deliveredKinds+batchedRows]-- },
-		"taken, in no batch":         func(f *RowsDerived, d *RowsDelivered) { d.now[int(Trades)*deliveredKinds+takenRows]++ },
-		"quarantined from elsewhere": func(f *RowsDerived, d *RowsDelivered) { d.now[int(Trades)*deliveredKinds+quarantinedRows]++ },
+		"taken twice":                func(f *RowsDerived, d *RowsDelivered) { d.Take(event.TableTrades, 11, false) },
+		"recovered twice":            func(f *RowsDerived, d *RowsDelivered) { d.Take(event.TableTrades, 6, true) },
+		"acknowledged twice":         func(f *RowsDerived, d *RowsDelivered) { d.Ack(event.TableTrades, 11, 0) },
+		"quarantined twice":          func(f *RowsDerived, d *RowsDelivered) { d.Ack(event.TableTrades, 0, 11) },
+		"deferred, but in the ring":  func(f *RowsDerived, d *RowsDelivered) { f.now[int(event.TableTrades)*derivedKinds+deferredRows] += 11 },
+		"acknowledged out of place":  func(f *RowsDerived, d *RowsDelivered) { d.now[int(event.TableTrades)*deliveredKinds+ackedRows]++ },
+		"lost out of a batch":        func(f *RowsDerived, d *RowsDelivered) { d.now[int(event.TableTrades)*deliveredKinds+batchedRows]-- },
+		"taken, in no batch":         func(f *RowsDerived, d *RowsDelivered) { d.now[int(event.TableTrades)*deliveredKinds+takenRows]++ },
+		"quarantined from elsewhere": func(f *RowsDerived, d *RowsDelivered) { d.now[int(event.TableTrades)*deliveredKinds+quarantinedRows]++ },
 	} {
 		var r Rows
-		for table := range NumTables { // 10 in the ring, 5 deferred, 10 in a batch
+		for table := range event.NumTables { // 10 in the ring, 5 deferred, 10 in a batch
 			r.Feed().Derive(table, 20, false)
 			r.Feed().Derive(table, 5, true)
 			r.Deliver().Take(table, 10, false)
@@ -110,8 +102,8 @@ func TestEveryRowMistakeIsADifference(t *testing.T) {
 		r.Feed().Publish()
 		r.Deliver().Publish()
 		for table, c := range r.Read() {
-			if d := c.Difference(); (d != 0) != (Table(table) == Trades) {
-				t.Errorf("%s: %s is off by %d", name, TableNames[table], d)
+			if d := c.Difference(); (d != 0) != (event.Table(table) == event.TableTrades) {
+				t.Errorf("%s: %s is off by %d", name, event.Table(table), d)
 			}
 		}
 	}
@@ -124,7 +116,7 @@ func TestRowsBalanceAtEveryInstant(t *testing.T) {
 	var r Rows
 	const count = 50_000
 	type message struct {
-		table    Table
+		table    event.Table
 		rows     int
 		deferred bool
 	}
@@ -133,7 +125,7 @@ func TestRowsBalanceAtEveryInstant(t *testing.T) {
 	wg.Go(func() {
 		defer close(ring)
 		for range count {
-			m := message{Table(rng.IntN(int(NumTables))), 1 + rng.IntN(30), rng.IntN(8) == 0}
+			m := message{event.Table(rng.IntN(int(event.NumTables))), 1 + rng.IntN(30), rng.IntN(8) == 0}
 			r.Feed().Derive(m.table, m.rows, m.deferred)
 			r.Feed().Publish()
 			ring <- m
@@ -157,7 +149,7 @@ func TestRowsBalanceAtEveryInstant(t *testing.T) {
 		}
 		for table, c := range r.Read() {
 			if d := c.Difference(); d != 0 {
-				t.Fatalf("%s is off by %d: %+v", TableNames[table], d, c)
+				t.Fatalf("%s is off by %d: %+v", event.Table(table), d, c)
 			}
 		}
 	}
@@ -165,7 +157,7 @@ func TestRowsBalanceAtEveryInstant(t *testing.T) {
 	messages := uint64(0)
 	for table, c := range r.Read() {
 		if c.InRing+c.Deferred+c.Batched != 0 || c.Derived != c.Acked+c.Quarantined {
-			t.Errorf("at rest, %s: %+v", TableNames[table], c)
+			t.Errorf("at rest, %s: %+v", event.Table(table), c)
 		}
 		messages += c.Quarantined
 	}

@@ -3,32 +3,14 @@ package deliver
 import (
 	"fmt"
 
-	"deeptape/hotpath/ledger"
+	"deeptape/hotpath/event"
 	"deeptape/ilp/line"
 )
-
-// bulkTable is one of the tables that rows go to by our own encoder.
-type bulkTable int
-
-const (
-	bulkBook bulkTable = iota
-	bulkTop
-	bulkQuotes
-	bulkTrades
-	bulkDepth
-	numBulk
-)
-
-var bulkNames = [numBulk]string{line.TableBook, line.TableTop, line.TableQuotes, line.TableTrades, line.TableDepth}
-
-func (t bulkTable) ledger() ledger.Table {
-	return [numBulk]ledger.Table{ledger.BookDelta, ledger.BookTop, ledger.Quotes, ledger.Trades, ledger.BookDepth}[t]
-}
 
 // batch is rows of one table on their way. Its bytes do not change until QuestDB
 // has answered for each of them; its memory it keeps for ever.
 type batch struct {
-	table   bulkTable
+	table   event.Table
 	turn    uint64 // of the table's batches, from 1
 	body    []byte
 	rows    int
@@ -60,7 +42,7 @@ func newBatch(lanes, rows int) *batch {
 	return &batch{body: make([]byte, 0, rows*rowBytes), low: make([]uint64, lanes), rowsOf: make([]int, lanes), refusedOf: make([]int, lanes), journalledNs: make([]int64, lanes)}
 }
 
-func (b *batch) reset(t bulkTable) {
+func (b *batch) reset(t event.Table) {
 	b.table, b.body, b.rows, b.firstNs, b.lastNs, b.endNs = t, b.body[:0], 0, 0, 0, [numGroups]int64{}
 	clear(b.low)
 	clear(b.rowsOf)
@@ -114,7 +96,7 @@ func (b *batch) rowEnds() []int {
 		ends = append(ends, at)
 	}
 	if len(ends) != b.rows || ends[len(ends)-1] != len(b.body) {
-		panic(fmt.Sprintf("BUG: %d of %d rows found in a batch of %s", len(ends), b.rows, bulkNames[b.table]))
+		panic(fmt.Sprintf("BUG: %d of %d rows found in a batch of %s", len(ends), b.rows, b.table.String()))
 	}
 	return ends
 }

@@ -29,6 +29,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"deeptape/hotpath/event"
 	"deeptape/hotpath/lane"
 	"deeptape/hotpath/ring"
 	"deeptape/hotpath/task"
@@ -38,11 +39,11 @@ import (
 
 // Source derives the rows of one feed again.
 type Source interface {
-	// Next returns the next row record, borrowed until the next call; io.EOF at
-	// the journal's present end.
-	Next() (rec []byte, err error)
-	// Pos is the last input whose rows have all been handed out.
-	Pos() uint64
+	// Next returns the next row record and its feed, borrowed until the next call; io.EOF
+	// at the journal's present end.
+	Next() (rec []byte, feed uint16, err error)
+	// Complete is the last input of a feed whose rows have all been handed out.
+	Complete(feed uint16) uint64
 	Close()
 }
 
@@ -91,15 +92,15 @@ type Deliverer struct {
 	clock func() int64
 	sched task.Sched
 
-	building [numBulk]*batch
+	building [event.NumBulkTables]*batch
 	nextNs   [numGroups]int64 // nothing that was received before this is still to be taken
 	heldNs   int64            // when the next row is old enough to be taken; 0: none is too young
 	free     []*batch
 	posters  []*poster
-	wasFull  [numBulk]bool          // the batch before was
-	turns    [numBulk]uint64        // batches that have been given to them
-	answered [numBulk]atomic.Uint64 // the latest of them that something has become of
-	work     task.Queue[*batch]     // for the posters
+	wasFull  [event.NumBulkTables]bool          // the batch before was
+	turns    [event.NumBulkTables]uint64        // batches that have been given to them
+	answered [event.NumBulkTables]atomic.Uint64 // the latest of them that something has become of
+	work     task.Queue[*batch]                 // for the posters
 	finished task.Queue[*batch]
 	out      int // batches at posters
 	unacked  map[*batch]struct{}
@@ -186,7 +187,7 @@ func New(opt Options, bell *ring.Doorbell, lanes []*lane.Lane) *Deliverer {
 		d.free = append(d.free, newBatch(len(lanes), opt.FlushRows))
 	}
 	for t := range d.building {
-		d.building[t] = d.takeBatch(bulkTable(t))
+		d.building[t] = d.takeBatch(event.Table(t))
 	}
 	for _, s := range []origin{fromPoster1, fromPoster2} {
 		p := newPoster(d, s)
@@ -350,7 +351,7 @@ func (d *Deliverer) step() (worked bool, err error) {
 	}
 	for t, b := range d.building {
 		if b == nil {
-			d.building[t] = d.takeBatch(bulkTable(t))
+			d.building[t] = d.takeBatch(event.Table(t))
 			continue
 		}
 		age := time.Duration(now - b.firstNs)
@@ -386,7 +387,7 @@ func (d *Deliverer) finish(b *batch) {
 			continue
 		}
 		l := d.lanes[i].l
-		l.Rows.Deliver().Ack(b.table.ledger(), b.rowsOf[i]-b.refusedOf[i], b.refusedOf[i])
+		l.Rows.Deliver().Ack(b.table, b.rowsOf[i]-b.refusedOf[i], b.refusedOf[i])
 		l.Rows.Deliver().Publish()
 		l.JournalledAcked.Record(now - b.journalledNs[i])
 		l.JournalledAcked.Publish()
@@ -398,11 +399,11 @@ func (d *Deliverer) finish(b *batch) {
 		}
 	}
 	if b.lastInst != nil {
-		d.lacking.note(AckedRow{bulkNames[b.table], b.lastInst.Venue, b.lastInst.Symbol, b.lastTs})
+		d.lacking.note(AckedRow{b.table.String(), b.lastInst.Venue, b.lastInst.Symbol, b.lastTs})
 	}
 }
 
-func (d *Deliverer) takeBatch(t bulkTable) *batch {
+func (d *Deliverer) takeBatch(t event.Table) *batch {
 	if len(d.free) == 0 {
 		return nil
 	}
@@ -414,7 +415,7 @@ func (d *Deliverer) takeBatch(t bulkTable) *batch {
 
 func (d *Deliverer) dispatch(t int) {
 	b := d.building[t]
-	d.building[t] = d.takeBatch(bulkTable(t))
+	d.building[t] = d.takeBatch(event.Table(t))
 	d.wasFull[t] = b.rows >= d.opt.FlushRows
 	d.turns[t]++
 	b.turn = d.turns[t]
@@ -432,7 +433,7 @@ func (d *Deliverer) roomForAny(g group, ns int64) bool {
 	}
 	for t, b := range d.building {
 		if b == nil {
-			if d.building[t] = d.takeBatch(bulkTable(t)); d.building[t] == nil {
+			if d.building[t] = d.takeBatch(event.Table(t)); d.building[t] == nil {
 				return false
 			}
 		} else if b.rows >= d.opt.FlushRows && (b.endsBefore(g, ns) || b.rows >= 2*d.opt.FlushRows) {

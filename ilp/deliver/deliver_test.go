@@ -16,7 +16,6 @@ import (
 
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/lane"
-	"deeptape/hotpath/ledger"
 	"deeptape/hotpath/ring"
 	"deeptape/ilp/line"
 )
@@ -122,7 +121,7 @@ func (r *rig) poisonSome(n int) map[string]int {
 	for _, f := range r.feeds {
 		for _, recs := range f.inputs {
 			for _, rec := range recs {
-				if rec.table == ledger.Coverage || rec.table == ledger.Instruments {
+				if rec.table == event.TableCoverage || rec.table == event.TableInstruments {
 					continue
 				}
 				for _, e := range rec.rows {
@@ -159,7 +158,7 @@ func TestPoison(t *testing.T) {
 			}
 		}
 	}
-	if len(want) != int(numBulk) {
+	if len(want) != int(event.NumBulkTables) {
 		t.Errorf("only %v have poison", want)
 	}
 	if got := r.d.Stats.Quarantined.Load(); got != uint64(total) {
@@ -170,12 +169,12 @@ func TestPoison(t *testing.T) {
 		for table, c := range f.l.Rows.Read() {
 			n := uint64(0)
 			for k := range r.db.poison {
-				if k.table == ledger.TableNames[table] && strings.HasPrefix(k.symbol, fmt.Sprintf("F%d", f.l.Feed)) {
+				if k.table == event.Table(table).String() && strings.HasPrefix(k.symbol, fmt.Sprintf("F%d", f.l.Feed)) {
 					n++
 				}
 			}
 			if c.Quarantined != n {
-				t.Errorf("feed %d, %s: %d in quarantine, want %d", f.l.Feed, ledger.TableNames[table], c.Quarantined, n)
+				t.Errorf("feed %d, %s: %d in quarantine, want %d", f.l.Feed, event.Table(table).String(), c.Quarantined, n)
 			}
 		}
 	}
@@ -186,7 +185,7 @@ func TestPoison(t *testing.T) {
 func TestPoisonLowRate(t *testing.T) {
 	r := newRig(t, 18, rigOptions{feeds: 2, inputs: 600, lane: smallLane})
 	// Every fifth record's row, and all states of it.
-	low := map[ledger.Table]bool{ledger.Coverage: true, ledger.Instruments: true}
+	low := map[event.Table]bool{event.TableCoverage: true, event.TableInstruments: true}
 	seen := 0
 	each := func(visit func(feed int, rec testRecord)) {
 		for i, f := range r.feeds {
@@ -204,7 +203,7 @@ func TestPoisonLowRate(t *testing.T) {
 			r.db.poison[rec.rows[0].key] = true
 		}
 	})
-	var want [2][ledger.NumTables]uint64 // records
+	var want [2][event.NumTables]uint64 // records
 	each(func(feed int, rec testRecord) {
 		if r.db.poison[rec.rows[0].key] {
 			want[feed][rec.table]++
@@ -214,7 +213,7 @@ func TestPoisonLowRate(t *testing.T) {
 	for i, f := range r.feeds {
 		for table, c := range f.l.Rows.Read() {
 			if c.Quarantined != want[i][table] {
-				t.Errorf("feed %d, %s: %d records in quarantine, want %d", i, ledger.TableNames[table], c.Quarantined, want[i][table])
+				t.Errorf("feed %d, %s: %d records in quarantine, want %d", i, event.Table(table).String(), c.Quarantined, want[i][table])
 			}
 		}
 	}
@@ -395,7 +394,7 @@ func TestStopAway(t *testing.T) {
 	for i, f := range r.feeds {
 		for table, c := range f.l.Rows.Read() {
 			if c.Difference() != 0 {
-				t.Errorf("feed %d, %s: difference %d", i, ledger.TableNames[table], c.Difference())
+				t.Errorf("feed %d, %s: difference %d", i, event.Table(table).String(), c.Difference())
 			}
 		}
 	}
@@ -475,7 +474,7 @@ func TestCoverageBounded(t *testing.T) {
 	for pos := uint64(1); pos <= n; pos++ {
 		l.Begin(pos)
 		b := l.Claim(event.CoverageSize(0))
-		l.Rows.Feed().Derive(ledger.Coverage, 1, b == nil)
+		l.Rows.Feed().Derive(event.TableCoverage, 1, b == nil)
 		l.Rows.Feed().Publish()
 		if b != nil {
 			event.PutCoverage(b, &event.Coverage{Ts: int64(pos), TsEnd: int64(pos), Pos: pos, SeqFirst: event.Null, SeqLast: event.Null})
@@ -505,7 +504,7 @@ func TestCoverageBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c := l.Rows.Read()[ledger.Coverage]
+	c := l.Rows.Read()[event.TableCoverage]
 	if c.Acked != n || c.Difference() != 0 {
 		t.Errorf("%+v, acknowledged up to %d", c, l.Acked())
 	}
@@ -560,7 +559,7 @@ func TestRefusedInstrument(t *testing.T) {
 	f.inputs[0][0].bytes = []byte(bad)
 	r.db.poison[rec.rows[0].key] = true // not expected in the database
 	r.run(0, false)
-	c := f.l.Rows.Read()[ledger.Instruments]
+	c := f.l.Rows.Read()[event.TableInstruments]
 	if c.Quarantined != 1 || r.d.Stats.Quarantined.Load() != 1 {
 		t.Errorf("%+v", c)
 	}

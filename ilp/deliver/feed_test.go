@@ -16,7 +16,6 @@ import (
 
 	"deeptape/hotpath/event"
 	"deeptape/hotpath/lane"
-	"deeptape/hotpath/ledger"
 	"deeptape/hotpath/ring"
 	"deeptape/ilp/line/linetest"
 )
@@ -30,7 +29,7 @@ type expected struct {
 
 type testRecord struct {
 	bytes []byte
-	table ledger.Table
+	table event.Table
 	rows  []expected
 }
 
@@ -63,7 +62,7 @@ func newTestFeed(number uint16, rng *rand.Rand, n int, opt lane.Options, bell *r
 			h.N = uint16(len(text))
 			h.Put(b, len(b))
 			copy(b[event.HeadSize:], text)
-			recs = append(recs, testRecord{b, ledger.Instruments, []expected{{key: rowKey{table: "instruments", symbol: symbol(i), ts: ts}}}})
+			recs = append(recs, testRecord{b, event.TableInstruments, []expected{{key: rowKey{table: "instruments", symbol: symbol(i), ts: ts}}}})
 			ts++
 		}
 		if pos == 1 {
@@ -82,7 +81,7 @@ func newTestFeed(number uint16, rng *rand.Rand, n int, opt lane.Options, bell *r
 				h := head(event.RowBook, i)
 				h.N = event.BookN(levels)
 				h.Put(b, len(b))
-				r := testRecord{b, ledger.BookDelta, nil}
+				r := testRecord{b, event.TableBookDelta, nil}
 				for k := range levels {
 					event.PutLevel(b, levels, k, event.Level{Px: ts + int64(k), Qty: int64(pos), Side: event.Bid})
 					r.rows = append(r.rows, expected{rowKey{"book_delta", symbol(i), "", ts + int64(k)}, 0, fmt.Sprintf("px=%d qty=%d", ts+int64(k), pos)})
@@ -100,7 +99,7 @@ func newTestFeed(number uint16, rng *rand.Rand, n int, opt lane.Options, bell *r
 				for k := range 3 {
 					event.PutPair(b, k, 10, int64(pos))
 				}
-				recs = append(recs, testRecord{b, ledger.BookTop, []expected{{rowKey{"book_top", symbol(i), "", ts}, 0, fmt.Sprintf("seq=%d", pos)}}})
+				recs = append(recs, testRecord{b, event.TableBookTop, []expected{{rowKey{"book_top", symbol(i), "", ts}, 0, fmt.Sprintf("seq=%d", pos)}}})
 				ts++
 			case k < 15:
 				b := make([]byte, event.QuoteSize)
@@ -108,7 +107,7 @@ func newTestFeed(number uint16, rng *rand.Rand, n int, opt lane.Options, bell *r
 				h.Put(b, len(b))
 				event.PutPair(b, 0, 10, 10)
 				event.PutPair(b, 1, 11, 10)
-				recs = append(recs, testRecord{b, ledger.Quotes, []expected{{rowKey{"quotes", symbol(i), "", ts}, 0, fmt.Sprintf("seq=%d", pos)}}})
+				recs = append(recs, testRecord{b, event.TableQuotes, []expected{{rowKey{"quotes", symbol(i), "", ts}, 0, fmt.Sprintf("seq=%d", pos)}}})
 				ts++
 			case k < 16:
 				b := make([]byte, event.DepthSize(2))
@@ -118,7 +117,7 @@ func newTestFeed(number uint16, rng *rand.Rand, n int, opt lane.Options, bell *r
 				for k := range 3 {
 					event.PutPair(b, k, 10, int64(pos))
 				}
-				recs = append(recs, testRecord{b, ledger.BookDepth, []expected{{rowKey{"book_depth", symbol(i), "", ts}, 0, fmt.Sprintf("seq=%d", pos)}}})
+				recs = append(recs, testRecord{b, event.TableBookDepth, []expected{{rowKey{"book_depth", symbol(i), "", ts}, 0, fmt.Sprintf("seq=%d", pos)}}})
 				ts++
 			case k < 17:
 				id := fmt.Sprint("t", ts)
@@ -127,7 +126,7 @@ func newTestFeed(number uint16, rng *rand.Rand, n int, opt lane.Options, bell *r
 				h.N = uint16(len(id))
 				h.Put(b, len(b))
 				event.PutTrade(b, ts, int64(pos), event.Ask, []byte(id))
-				recs = append(recs, testRecord{b, ledger.Trades, []expected{{rowKey{"trades", symbol(i), "", ts}, 0, fmt.Sprintf("px=%d qty=%d", ts, pos)}}})
+				recs = append(recs, testRecord{b, event.TableTrades, []expected{{rowKey{"trades", symbol(i), "", ts}, 0, fmt.Sprintf("px=%d qty=%d", ts, pos)}}})
 				ts++
 			case k < 19 || rng.IntN(20) > 0:
 				iv := &intervals[i]
@@ -140,7 +139,7 @@ func newTestFeed(number uint16, rng *rand.Rand, n int, opt lane.Options, bell *r
 					Ts: iv.ts, TsEnd: ts, SeqFirst: event.Null, SeqLast: int64(pos), Messages: iv.version, Pos: pos, Detail: []byte("d")}
 				b := make([]byte, event.CoverageSize(1))
 				event.PutCoverage(b, &c)
-				recs = append(recs, testRecord{b, ledger.Coverage, []expected{{key: rowKey{"coverage", symbol(i), "book", iv.ts}, version: iv.version}}})
+				recs = append(recs, testRecord{b, event.TableCoverage, []expected{{key: rowKey{"coverage", symbol(i), "book", iv.ts}, version: iv.version}}})
 			default:
 				instrument(i)
 			}
@@ -198,22 +197,22 @@ type testSource struct {
 	out  []byte
 }
 
-func (s *testSource) Next() ([]byte, error) {
+func (s *testSource) Next() ([]byte, uint16, error) {
 	for i := range s.out {
 		s.out[i] = 0xdb // borrowed until now
 	}
 	for s.pos == 0 || s.next == len(s.f.inputs[s.pos-1]) {
 		if s.pos >= s.f.inFile.Load() {
-			return nil, io.EOF
+			return nil, 0, io.EOF
 		}
 		s.pos, s.next = s.pos+1, 0
 	}
 	s.out = bytes.Clone(s.f.inputs[s.pos-1][s.next].bytes)
 	s.next++
-	return s.out, nil
+	return s.out, 0, nil
 }
 
-func (s *testSource) Pos() uint64 {
+func (s *testSource) Complete(uint16) uint64 {
 	if s.pos > 0 && s.next < len(s.f.inputs[s.pos-1]) {
 		return s.pos - 1
 	}
@@ -235,7 +234,7 @@ func (f *testFeed) expected() (n int) {
 // coverage and instruments are not looked at. The database's lock is held.
 func (f *testFeed) missing(db *fakeDB, pos uint64, bulk bool) string {
 	for _, r := range f.inputs[pos-1] {
-		if bulk && (r.table == ledger.Coverage || r.table == ledger.Instruments) {
+		if bulk && (r.table == event.TableCoverage || r.table == event.TableInstruments) {
 			continue
 		}
 		for _, e := range r.rows {
@@ -376,7 +375,7 @@ func (r *rig) watchAcks(stop chan struct{}) {
 			r.db.mu.Unlock()
 			for table, c := range f.l.Rows.Read() {
 				if d := c.Difference(); d != 0 {
-					r.t.Errorf("seed %d: feed %d, %s: ledger difference %d: %+v", r.seed, i, ledger.TableNames[table], d, c)
+					r.t.Errorf("seed %d: feed %d, %s: ledger difference %d: %+v", r.seed, i, event.Table(table).String(), d, c)
 					return
 				}
 			}
@@ -391,7 +390,7 @@ func (r *rig) checkAll() {
 	defer r.db.mu.Unlock()
 	keys := map[rowKey]bool{}
 	for i, f := range r.feeds {
-		want := [ledger.NumTables]uint64{}
+		want := [event.NumTables]uint64{}
 		for pos := range f.inputs {
 			if m := f.missing(r.db, uint64(pos)+1, false); m != "" {
 				r.t.Fatalf("seed %d: feed %d, at the end: %s", r.seed, i, m)
@@ -408,7 +407,7 @@ func (r *rig) checkAll() {
 		}
 		for table, c := range f.l.Rows.Read() {
 			if c.Derived != want[table] || c.Acked+c.Quarantined != want[table] || c.InRing != 0 || c.Batched != 0 || c.Deferred != 0 || c.Difference() != 0 {
-				r.t.Errorf("seed %d: feed %d, %s: %d rows, and the ledger says %+v", r.seed, i, ledger.TableNames[table], want[table], c)
+				r.t.Errorf("seed %d: feed %d, %s: %d rows, and the ledger says %+v", r.seed, i, event.Table(table).String(), want[table], c)
 			}
 		}
 	}

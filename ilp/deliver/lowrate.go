@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"deeptape/hotpath/event"
-	"deeptape/hotpath/ledger"
 	"deeptape/hotpath/ring"
 	"deeptape/hotpath/task"
 	"deeptape/ilp/line"
@@ -189,7 +188,7 @@ func (l *lowRate) instrument(ls *laneState, rec []byte) error {
 	l.parcel.lanes[ls.index].instruments++
 	lower(&l.parcel.lanes[ls.index].low, h.Pos)
 	lower(&l.low[ls.index], h.Pos)
-	ls.l.Rows.Deliver().Take(ledger.Instruments, 1, ls.source != nil)
+	ls.l.Rows.Deliver().Take(event.TableInstruments, 1, ls.source != nil)
 	return nil
 }
 
@@ -211,15 +210,15 @@ func (l *lowRate) coverage(ls *laneState, inst *line.Inst, rec []byte) {
 		p.last.take(&came)
 	}
 	lower(&l.low[ls.index], c.Pos)
-	ls.l.Rows.Deliver().Take(ledger.Coverage, 1, ls.source != nil)
+	ls.l.Rows.Deliver().Take(event.TableCoverage, 1, ls.source != nil)
 }
 
 func (l *lowRate) step(now int64) (worked bool) {
 	if p, ok := l.done.Take(); ok {
 		for i, n := range p.lanes {
 			rows := l.d.lanes[i].l.Rows.Deliver()
-			rows.Ack(ledger.Coverage, n.coverage-n.refusedCoverage, n.refusedCoverage)
-			rows.Ack(ledger.Instruments, n.instruments-n.refusedInstruments, n.refusedInstruments)
+			rows.Ack(event.TableCoverage, n.coverage-n.refusedCoverage, n.refusedCoverage)
+			rows.Ack(event.TableInstruments, n.instruments-n.refusedInstruments, n.refusedInstruments)
 			rows.Publish()
 		}
 		for i := range p.instruments {

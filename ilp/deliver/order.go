@@ -159,10 +159,10 @@ func (d *Deliverer) lookBehind(ls *laneState) (worked bool, err error) {
 	ls.next = nil
 	for range skipRecords {
 		if ls.held == nil {
-			ls.held, err = ls.source.Next()
+			ls.held, _, err = ls.source.Next()
 			if errors.Is(err, io.EOF) {
-				ls.encoded = max(ls.encoded, min(ls.source.Pos(), ls.l.Derived()))
-				if !ls.l.CaughtUp(ls.source.Pos()) {
+				ls.encoded = max(ls.encoded, min(ls.source.Complete(ls.l.Feed), ls.l.Derived()))
+				if !ls.l.CaughtUp(ls.source.Complete(ls.l.Feed)) {
 					return worked, nil
 				}
 				d.goLive(ls)

@@ -64,7 +64,7 @@ func (p *poster) deliver(ctx context.Context, b *batch) bool {
 			spans, ends = halve(spans, b, ends)
 			continue
 		}
-		res := p.sender.Post(ctx, &sender.Batch{Table: bulkNames[b.table], Body: body, Rows: s.hi - s.lo, MayEnd: mayEnd})
+		res := p.sender.Post(ctx, &sender.Batch{Table: b.table.String(), Body: body, Rows: s.hi - s.lo, MayEnd: mayEnd})
 		p.d.answer(b)
 		now := p.d.clock()
 		switch {
@@ -73,7 +73,7 @@ func (p *poster) deliver(ctx context.Context, b *batch) bool {
 			p.d.Stats.Bytes.Add(uint64(len(body)))
 			p.d.Health.lastAckNs.Store(now)
 			if p.d.Health.set(p.from, "", now) {
-				p.d.opt.Log.Info("QuestDB takes rows again", "table", bulkNames[b.table])
+				p.d.opt.Log.Info("QuestDB takes rows again", "table", b.table.String())
 			}
 			spans, wait = spans[:len(spans)-1], p.d.retryMin
 			continue
@@ -95,7 +95,7 @@ func (p *poster) deliver(ctx context.Context, b *batch) bool {
 				}
 				continue
 			}
-			err := p.d.quarantine(bulkNames[b.table], res.Reason, b.bytes(s, ends))
+			err := p.d.quarantine(b.table.String(), res.Reason, b.bytes(s, ends))
 			if err == nil {
 				b.refusedOf[b.laneOf(s.lo)]++
 				spans = spans[:len(spans)-1]
@@ -167,7 +167,7 @@ func (d *Deliverer) troubleOf(b *batch, res *sender.Outcome) string {
 	case sender.CauseUnreachable:
 		text += "; " + d.opt.DB.StartAdvice()
 	case sender.CauseSchema:
-		text += fmt.Sprintf("; `deeptape schema --check` says what is wrong with %s", bulkNames[b.table])
+		text += fmt.Sprintf("; `deeptape schema --check` says what is wrong with %s", b.table.String())
 	case sender.CauseReadOnly:
 		text += "; the instance takes no writes until its readonly setting is removed and it is restarted"
 	case sender.CauseDisk:

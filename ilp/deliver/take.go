@@ -31,18 +31,7 @@ func (d *Deliverer) goLive(ls *laneState) {
 func (d *Deliverer) encode(ls *laneState, dir *directory, rec []byte, now int64) error {
 	var h event.Head
 	h.Get(rec)
-	var t bulkTable
 	switch h.Kind {
-	case event.RowBook:
-		t = bulkBook
-	case event.RowTop:
-		t = bulkTop
-	case event.RowQuote:
-		t = bulkQuotes
-	case event.RowTrade:
-		t = bulkTrades
-	case event.RowDepth:
-		t = bulkDepth
 	case event.RowInst:
 		if err := d.learn(dir, rec); err != nil {
 			return err
@@ -51,30 +40,21 @@ func (d *Deliverer) encode(ls *laneState, dir *directory, rec []byte, now int64)
 	case event.RowCoverage:
 		d.slow.coverage(ls, (*dir)[h.Inst], rec)
 		return nil
-	default:
+	}
+	t, ok := h.Kind.Table()
+	if !ok {
 		return fmt.Errorf("BUG: row record of kind %d", h.Kind)
 	}
 	b := d.building[t]
 	rows := 0
 	inst := (*dir)[h.Inst]
-	switch t {
-	case bulkBook:
-		b.body, rows = line.AppendBook(b.body, inst, rec)
-	case bulkTop:
-		b.body, rows = line.AppendTop(b.body, inst, rec)
-	case bulkQuotes:
-		b.body, rows = line.AppendQuote(b.body, inst, rec)
-	case bulkTrades:
-		b.body, rows = line.AppendTrade(b.body, inst, rec)
-	case bulkDepth:
-		b.body, rows = line.AppendDepth(b.body, inst, rec)
-	}
+	b.body, rows = line.Append(b.body, inst, rec)
 	if rows > 0 {
 		b.lastInst, b.lastTs = inst, h.Ts+int64(rows)-1
 	}
 	b.add(ls.index, h.Pos, rows, now)
 	b.endNs[ls.group()] = max(b.endNs[ls.group()], h.Ts+int64(rows)-1)
-	ls.l.Rows.Deliver().Take(t.ledger(), rows, ls.source != nil)
+	ls.l.Rows.Deliver().Take(t, rows, ls.source != nil)
 	d.Stats.InFlightRows.Add(int64(rows))
 	return nil
 }

@@ -28,15 +28,6 @@ import (
 	"deeptape/hotpath/fixed"
 )
 
-// The tables that the functions here write to.
-const (
-	TableBook   = "book_delta"
-	TableTop    = "book_top"
-	TableQuotes = "quotes"
-	TableTrades = "trades"
-	TableDepth  = "book_depth"
-)
-
 // Inst is an instrument as the rows name it: the beginnings of its lines, escaped
 // once. It is read-only after NewInst and may be shared.
 type Inst struct {
@@ -68,16 +59,16 @@ func NewInstIn(prefix, venue, symbol string) (*Inst, error) {
 	key := string(appendEscaped(append(appendEscaped([]byte(",venue="), venue), ",symbol="...), symbol))
 	i := &Inst{
 		Venue: venue, Symbol: symbol,
-		top:   prefix + TableTop + key + " ",
-		quote: prefix + TableQuotes + key + " ",
-		depth: prefix + TableDepth + key + " ",
+		top:   prefix + event.TableBookTop.String() + key + " ",
+		quote: prefix + event.TableQuotes.String() + key + " ",
+		depth: prefix + event.TableBookDepth.String() + key + " ",
 	}
-	i.book[event.NoSide] = prefix + TableBook + key + " "
-	i.book[event.Bid] = prefix + TableBook + key + ",side=bid px="
-	i.book[event.Ask] = prefix + TableBook + key + ",side=ask px="
-	i.trade[event.NoSide] = prefix + TableTrades + key + " px="
-	i.trade[event.Bid] = prefix + TableTrades + key + ",side=buy px="
-	i.trade[event.Ask] = prefix + TableTrades + key + ",side=sell px="
+	i.book[event.NoSide] = prefix + event.TableBookDelta.String() + key + " "
+	i.book[event.Bid] = prefix + event.TableBookDelta.String() + key + ",side=bid px="
+	i.book[event.Ask] = prefix + event.TableBookDelta.String() + key + ",side=ask px="
+	i.trade[event.NoSide] = prefix + event.TableTrades.String() + key + " px="
+	i.trade[event.Bid] = prefix + event.TableTrades.String() + key + ",side=buy px="
+	i.trade[event.Ask] = prefix + event.TableTrades.String() + key + ",side=sell px="
 	return i, nil
 }
 
@@ -111,20 +102,37 @@ func appendEscaped(dst []byte, s string) []byte {
 // iQty is "i,qty=" in one store, with two bytes to be overwritten.
 const iQty = 'i' | ','<<8 | 'q'<<16 | 't'<<24 | 'y'<<32 | '='<<40
 
-// AppendBook writes the rows of a RowBook to dst, and returns how many there are:
-// one per level, or one row without side, px and qty if it has no levels. Row i
-// has ts + i; the first is flagged FIRST, the last LAST and carries seq_prev.
-func AppendBook(dst []byte, inst *Inst, rec []byte) ([]byte, int) {
+// Append adds the rows of a record of a bulk table to dst, and returns how many there are.
+// A record of another kind is a mistake of the caller's, and panics: its bytes mean
+// something else.
+func Append(dst []byte, inst *Inst, rec []byte) ([]byte, int) {
 	var h event.Head
 	rec = rec[:h.Get(rec)]
-	mustBe(h.Kind, event.RowBook)
+	switch h.Kind {
+	case event.RowBook:
+		return appendBook(dst, inst, &h, rec)
+	case event.RowTop:
+		return appendTop(dst, inst, &h, rec), 1
+	case event.RowQuote:
+		return appendQuote(dst, inst, &h, rec), 1
+	case event.RowTrade:
+		return appendTrade(dst, inst, &h, rec), 1
+	case event.RowDepth:
+		return appendDepth(dst, inst, &h, rec), 1
+	}
+	panic(fmt.Sprintf("BUG: a row record of kind %d has no lines", h.Kind))
+}
 
+// appendBook writes the rows of a RowBook to dst, and returns how many there are:
+// one per level, or one row without side, px and qty if it has no levels. Row i
+// has ts + i; the first is flagged FIRST, the last LAST and carries seq_prev.
+func appendBook(dst []byte, inst *Inst, h *event.Head, rec []byte) ([]byte, int) {
 	n := event.Levels(rec)
-	cols, ts := newColumns(&h), newClock(h.Ts)
+	cols, ts := newColumns(h), newClock(h.Ts)
 	if n == 0 {
 		dst = append(dst, inst.book[event.NoSide]...)
 		dst = append(dst, cols.buf[1:cols.prev]...) // without its comma: it is the first column
-		dst = appendPrev(dst, &h)
+		dst = appendPrev(dst, h)
 		return appendEnd(dst, h.Flags|event.FlagFirst|event.FlagLast, h.Ts), 1
 	}
 	// Room for all rows at once: after this nobody asks whether there is any.
@@ -144,7 +152,7 @@ func AppendBook(dst []byte, inst *Inst, rec []byte) ([]byte, int) {
 		if last {
 			flags |= event.FlagLast
 		}
-		at = cols.put(buf, at, &h, last)
+		at = cols.put(buf, at, h, last)
 		at = putSmall(buf, at, flags|level.Flags)
 		buf[at], buf[at+1] = 'i', ' '
 		at = ts.put(buf, at+2)
@@ -156,55 +164,46 @@ func AppendBook(dst []byte, inst *Inst, rec []byte) ([]byte, int) {
 	return buf[:at], n
 }
 
-// AppendTop writes the row of a RowTop: the touch as plain columns, both sides as
+// appendTop writes the row of a RowTop: the touch as plain columns, both sides as
 // [[prices], [sizes]]. The columns of an empty side are null; with both empty it
 // is the row that opens a gap.
-func AppendTop(dst []byte, inst *Inst, rec []byte) ([]byte, int) {
-	var h event.Head
-	h.Get(rec)
-	mustBe(h.Kind, event.RowTop)
+func appendTop(dst []byte, inst *Inst, h *event.Head, rec []byte) []byte {
 	bids, asks := int(h.N), int(h.Extra)
 	dst = append(dst, inst.top...)
 	start := len(dst)
 	if bids > 0 {
-		dst = appendTouch(dst, "bid==\x10", ",bid_size==\x10", &h, rec, 0)
+		dst = appendTouch(dst, "bid==\x10", ",bid_size==\x10", h, rec, 0)
 	}
 	if asks > 0 {
 		dst = appendComma(dst, start)
-		dst = appendTouch(dst, "ask==\x10", ",ask_size==\x10", &h, rec, bids)
+		dst = appendTouch(dst, "ask==\x10", ",ask_size==\x10", h, rec, bids)
 	}
 	if bids > 0 {
-		dst = appendSide(append(dst, ",bids="...), &h, rec, 0, bids)
+		dst = appendSide(append(dst, ",bids="...), h, rec, 0, bids)
 	}
 	if asks > 0 {
-		dst = appendSide(append(dst, ",asks="...), &h, rec, bids, asks)
+		dst = appendSide(append(dst, ",asks="...), h, rec, bids, asks)
 	}
-	return appendTail(dst, start, &h), 1
+	return appendTail(dst, start, h)
 }
 
-// AppendQuote writes the row of a RowQuote. A side that the venue left empty is null.
-func AppendQuote(dst []byte, inst *Inst, rec []byte) ([]byte, int) {
-	var h event.Head
-	h.Get(rec)
-	mustBe(h.Kind, event.RowQuote)
+// appendQuote writes the row of a RowQuote. A side that the venue left empty is null.
+func appendQuote(dst []byte, inst *Inst, h *event.Head, rec []byte) []byte {
 	dst = append(dst, inst.quote...)
 	start := len(dst)
 	if px, qty := event.GetPair(rec, 0); px != 0 || qty != 0 {
-		dst = appendTouch(dst, "bid==\x10", ",bid_size==\x10", &h, rec, 0)
+		dst = appendTouch(dst, "bid==\x10", ",bid_size==\x10", h, rec, 0)
 	}
 	if px, qty := event.GetPair(rec, 1); px != 0 || qty != 0 {
 		dst = appendComma(dst, start)
-		dst = appendTouch(dst, "ask==\x10", ",ask_size==\x10", &h, rec, 1)
+		dst = appendTouch(dst, "ask==\x10", ",ask_size==\x10", h, rec, 1)
 	}
-	return appendTail(dst, start, &h), 1
+	return appendTail(dst, start, h)
 }
 
-// AppendTrade writes the row of a RowTrade. side is the aggressor's; a trade
+// appendTrade writes the row of a RowTrade. side is the aggressor's; a trade
 // without an id has a null there.
-func AppendTrade(dst []byte, inst *Inst, rec []byte) ([]byte, int) {
-	var h event.Head
-	h.Get(rec)
-	mustBe(h.Kind, event.RowTrade)
+func appendTrade(dst []byte, inst *Inst, h *event.Head, rec []byte) []byte {
 	px, qty, aggressor, id := event.GetTrade(rec, h.N)
 	dst = append(dst, inst.trade[aggressor]...)
 	start := len(dst)
@@ -212,21 +211,18 @@ func AppendTrade(dst []byte, inst *Inst, rec []byte) ([]byte, int) {
 	dst = append(dst, "i,qty="...)
 	dst = strconv.AppendInt(dst, qty, 10)
 	dst = append(dst, 'i')
-	dst = append(dst, scalesOf(&h)...)
+	dst = append(dst, scalesOf(h)...)
 	if len(id) > 0 {
 		dst = append(dst, `,trade_id="`...)
 		dst = appendQuoted(dst, id)
 		dst = append(dst, '"')
 	}
-	return appendTail(dst, start, &h), 1
+	return appendTail(dst, start, h)
 }
 
-// AppendDepth writes the row of a RowDepth: a side's array has the size of each band.
+// appendDepth writes the row of a RowDepth: a side's array has the size of each band.
 // An empty side has no price; a sum that is too large is a null of the array.
-func AppendDepth(dst []byte, inst *Inst, rec []byte) ([]byte, int) {
-	var h event.Head
-	h.Get(rec)
-	mustBe(h.Kind, event.RowDepth)
+func appendDepth(dst []byte, inst *Inst, h *event.Head, rec []byte) []byte {
 	dst = append(dst, inst.depth...)
 	start := len(dst)
 	bid, ask := event.GetPair(rec, 0)
@@ -239,17 +235,10 @@ func AppendDepth(dst []byte, inst *Inst, rec []byte) ([]byte, int) {
 		dst = appendDouble(dst, fixed.Float(ask, h.PxScale))
 	}
 	if n := int(h.N); n > 0 {
-		dst = appendBands(append(appendComma(dst, start), "bid_depth="...), &h, rec, n, 0)
-		dst = appendBands(append(dst, ",ask_depth="...), &h, rec, n, 1)
+		dst = appendBands(append(appendComma(dst, start), "bid_depth="...), h, rec, n, 0)
+		dst = appendBands(append(dst, ",ask_depth="...), h, rec, n, 1)
 	}
-	return appendTail(dst, start, &h), 1
-}
-
-// mustBe stops a record in the wrong function: its bytes mean something else there.
-func mustBe(kind, want event.RowKind) {
-	if kind != want {
-		panic("BUG: a row record in the encoder of another kind")
-	}
+	return appendTail(dst, start, h)
 }
 
 func appendPrev(dst []byte, h *event.Head) []byte {

@@ -58,19 +58,7 @@ func (s *sample) record() []byte {
 }
 
 func (s *sample) append(dst []byte, inst *Inst) ([]byte, int) {
-	rec := s.record()
-	switch s.head.Kind {
-	case event.RowBook:
-		return AppendBook(dst, inst, rec)
-	case event.RowTop:
-		return AppendTop(dst, inst, rec)
-	case event.RowQuote:
-		return AppendQuote(dst, inst, rec)
-	case event.RowDepth:
-		return AppendDepth(dst, inst, rec)
-	default:
-		return AppendTrade(dst, inst, rec)
-	}
+	return Append(dst, inst, s.record())
 }
 
 // rows is what the contract says that the sample must become.
@@ -368,22 +356,18 @@ func TestNewInst(t *testing.T) {
 }
 
 func TestWrongKindPanics(t *testing.T) {
-	s := &sample{head: event.Head{Kind: event.RowTop}}
-	rec := s.record()
 	inst := mustInst(t, "v", "s")
-	for name, f := range map[string]func(){
-		"book":  func() { AppendBook(nil, inst, rec) },
-		"quote": func() { AppendQuote(nil, inst, rec) },
-		"trade": func() { AppendTrade(nil, inst, rec) },
-		"depth": func() { AppendDepth(nil, inst, rec) },
-	} {
+	for _, kind := range []event.RowKind{0, event.RowCoverage, event.RowInst, 99} {
 		func() {
 			defer func() {
 				if recover() == nil {
-					t.Errorf("%s wrote the record of a top", name)
+					t.Errorf("a record of kind %d has lines", kind)
 				}
 			}()
-			f()
+			rec := make([]byte, event.HeadSize)
+			h := event.Head{Kind: kind}
+			h.Put(rec, len(rec))
+			Append(nil, inst, rec)
 		}()
 	}
 }

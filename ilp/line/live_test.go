@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"deeptape/cmd/localdb/dbtest"
+	"deeptape/hotpath/event"
 	"deeptape/ilp/line/linetest"
 	"deeptape/ilp/qdb"
 	"deeptape/ilp/schema"
@@ -32,7 +33,10 @@ func TestLive(t *testing.T) {
 	if err := schema.CheckTables(ctx, db); err != nil {
 		t.Fatal(err)
 	}
-	tables := []string{TableBook, TableTop, TableQuotes, TableTrades, TableDepth}
+	var tables []string
+	for table := range event.NumBulkTables {
+		tables = append(tables, table.String())
+	}
 	for _, name := range tables {
 		if err := db.Exec(ctx, "TRUNCATE TABLE "+name); err != nil {
 			t.Fatal(err)

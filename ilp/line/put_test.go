@@ -10,7 +10,7 @@ import (
 	"deeptape/hotpath/event"
 )
 
-// plainBook is AppendBook in its plain form.
+// plainBook is appendBook in its plain form.
 func plainBook(dst []byte, inst *Inst, rec []byte) ([]byte, int) {
 	var h event.Head
 	rec = rec[:h.Get(rec)]
@@ -105,7 +105,7 @@ func TestBookAsPlain(t *testing.T) {
 		}
 		before := make([]byte, rng.IntN(40), 40+rng.IntN(400))
 		want, wantRows := plainBook(bytes.Clone(before), inst, rec)
-		got, rows := AppendBook(before, inst, rec)
+		got, rows := Append(before, inst, rec)
 		if rows != wantRows || !bytes.Equal(got, want) {
 			t.Fatalf("%d rows:\n%q\nplain, %d rows:\n%q", rows, got, wantRows, want)
 		}

@@ -18,7 +18,7 @@ import (
 // the journal's order. A RowCoverage of the same stream and ts may come again: the last
 // one counts. inst and rec are borrowed until emit returns; an error of emit ends the
 // derivation and is returned.
-type Derive func(want func(venue, symbol string) bool, emit func(inst event.Instrument, rec []byte) error) error
+type Derive func(want func(venue, symbol string) bool, emit func(inst *event.Instrument, rec []byte) error) error
 
 // groupMax is how many instruments are compared in one derivation: each of them
 // holds some pages of each table.
@@ -98,7 +98,7 @@ func compareGroup(ctx context.Context, db *exporter, opt *Options, group []key, 
 		k := key{venue, symbol}
 		asked[k] = true
 		return byKey[k] != nil
-	}, func(inst event.Instrument, rec []byte) error {
+	}, func(inst *event.Instrument, rec []byte) error {
 		s := byKey[key{inst.Venue, inst.Symbol}]
 		if s == nil {
 			return nil

@@ -155,14 +155,14 @@ type journal struct {
 	passes  int
 }
 
-func (j *journal) derive(want func(venue, symbol string) bool, emit func(event.Instrument, []byte) error) error {
+func (j *journal) derive(want func(venue, symbol string) bool, emit func(*event.Instrument, []byte) error) error {
 	j.passes++
 	for _, name := range j.names {
 		if !want("binance", name) {
 			continue
 		}
 		for _, rec := range j.records[name] {
-			if err := emit(event.Instrument{Venue: "binance", Symbol: name}, slices.Clone(rec)); err != nil {
+			if err := emit(&event.Instrument{Venue: "binance", Symbol: name}, slices.Clone(rec)); err != nil {
 				return err
 			}
 		}

@@ -62,7 +62,7 @@ var rules = venues.Rules{
 
 func (Venue) Rules() *venues.Rules { return &rules }
 
-// Symbol: letters and digits, not all of them ASCII.
+// Symbol takes letters and digits, not all of them ASCII.
 func (Venue) Symbol(s string) (string, error) {
 	odd := func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }
 	if s == "" || !utf8.ValidString(s) || strings.ContainsFunc(s, odd) {
@@ -105,7 +105,7 @@ func (Venue) Subscribe(insts []event.Instrument, sub venues.Subscription) []venu
 	return commands
 }
 
-// Again: to subscribe to what is on changes nothing.
+// Again subscribes once more: for a stream that is on already, that changes nothing.
 func (Venue) Again(of event.Instrument, inst int, streams venues.Streams, sub venues.Subscription, id int64) []venues.Command {
 	var names []string
 	for s, name := range streamNames(of, sub.Quotes) {

@@ -73,7 +73,7 @@ func newRules(name, market string) *venues.Rules {
 
 func (v Venue) Rules() *venues.Rules { return v.rules }
 
-// Symbol: letters and digits; a linear future also names the day on which it ends.
+// Symbol takes letters and digits; a linear future also names the day on which it ends.
 func (v Venue) Symbol(s string) (string, error) {
 	signs, like := "", "BTCUSDT"
 	if v.rules.Market == "linear" {
@@ -141,7 +141,7 @@ func (Venue) Ping(id int64) string {
 
 func (Venue) Checksum(_, _ []book.Level, _, _ int8, _ []byte) uint32 { return 0 } // it has none
 
-// SnapshotRequest: there is none; snapshots come in the stream.
+// SnapshotRequest is empty: snapshots come in the stream.
 func (Venue) SnapshotRequest(string, int) venues.Request { return venues.Request{} }
 
 func (Venue) SnapshotRefused([]byte) (string, bool) { return "", false } // nothing is fetched
@@ -156,7 +156,7 @@ func (v Venue) InstrumentsRequest([]string) venues.Request {
 	return venues.Request{Path: path, Weight: 1}
 }
 
-// MoreInstruments: the list has pages.
+// MoreInstruments asks for the next page of the list.
 func (v Venue) MoreInstruments(symbols []string, answers int, body []byte) (venues.Request, bool) {
 	cursor := fastjson.GetString(body, "result", "nextPageCursor")
 	next := v.InstrumentsRequest(symbols)

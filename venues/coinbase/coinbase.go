@@ -66,7 +66,7 @@ var rules = venues.Rules{
 
 func (Venue) Rules() *venues.Rules { return &rules }
 
-// Symbol: two names with a dash between them.
+// Symbol takes two names with a dash between them.
 func (Venue) Symbol(s string) (string, error) {
 	base, quote, _ := strings.Cut(s, "-")
 	if !venues.IsName(base, "") || !venues.IsName(quote, "") {
@@ -75,7 +75,7 @@ func (Venue) Symbol(s string) (string, error) {
 	return strings.ToUpper(s), nil
 }
 
-// Product: what is quoted in USDC is another name of what is quoted in USD,
+// Product knows that what is quoted in USDC is another name of what is quoted in USD,
 // with two exceptions. The metadata says the same, but cannot always be had.
 func (Venue) Product(symbol string) string {
 	base, ok := strings.CutSuffix(symbol, "-USDC")
@@ -87,7 +87,7 @@ func (Venue) Product(symbol string) string {
 
 func (Venue) StreamPath([]event.Instrument, bool) string { return "" } // the URL is whole
 
-// Subscribe: the heartbeats first, because they keep a quiet connection open and the
+// Subscribe asks for the heartbeats first, because they keep a quiet connection open and the
 // counter going; then book and trades of one product after the other.
 func (v Venue) Subscribe(insts []event.Instrument, sub venues.Subscription) []venues.Command {
 	commands := []venues.Command{{ID: heartbeatsID, Text: `{"type":"subscribe","channel":"heartbeats"}`, Acks: 1, Inst: -1}}
@@ -97,7 +97,7 @@ func (v Venue) Subscribe(insts []event.Instrument, sub venues.Subscription) []ve
 	return commands
 }
 
-// Again: the ids are those of the streams, because the answers have none.
+// Again gives the commands the ids of their streams, because the answers have none.
 func (Venue) Again(of event.Instrument, inst int, streams venues.Streams, _ venues.Subscription, _ int64) (commands []venues.Command) {
 	for s, channel := range []string{"level2", "market_trades"} {
 		if streams.Has(event.Stream(s)) {
@@ -138,8 +138,8 @@ func (Venue) Ping(int64) string { return "" } // the heartbeats do
 
 func (Venue) Checksum(_, _ []book.Level, _, _ int8, _ []byte) uint32 { return 0 } // it has none
 
-// SnapshotRequest: there is none; snapshots come in the stream, and nothing ties a
-// REST book to it.
+// SnapshotRequest is empty: snapshots come in the stream, and nothing ties a REST book
+// to it.
 func (Venue) SnapshotRequest(string, int) venues.Request { return venues.Request{} }
 
 func (Venue) SnapshotRefused([]byte) (string, bool) { return "", false } // nothing is fetched

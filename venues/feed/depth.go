@@ -5,7 +5,6 @@ import (
 
 	"deeptape/hotpath/book"
 	"deeptape/hotpath/event"
-	"deeptape/hotpath/ledger"
 )
 
 // How much lies near the touch: once a second, for each band of so many basis points,
@@ -25,7 +24,7 @@ func (m *Machine) putDepth(inst *instrument) {
 		return
 	}
 	inst.depthTs = iv.end
-	b := m.claim(event.DepthSize(n), ledger.BookDepth, 1)
+	b := m.claim(event.DepthSize(n), event.TableBookDepth, 1)
 	if b == nil {
 		return
 	}

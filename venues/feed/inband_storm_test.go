@@ -39,8 +39,8 @@ func TestCalmMarkets(t *testing.T) {
 			if k.checked < 300 || name == "kraken" && k.m.insts[0].stats.Checksums < 100 || name == "okx" && k.m.insts[0].stats.Checksums < 50 {
 				t.Errorf("%d books compared with the truth", k.checked)
 			}
-			if k.model.rows[6] < 30 {
-				t.Errorf("%d rows of book_depth", k.model.rows[6])
+			if k.model.rows[event.TableBookDepth] < 30 {
+				t.Errorf("%d rows of book_depth", k.model.rows[event.TableBookDepth])
 			}
 			k.shut()
 			k.finish()

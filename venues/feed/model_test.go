@@ -8,7 +8,6 @@ import (
 
 	"deeptape/hotpath/book/booktest"
 	"deeptape/hotpath/event"
-	"deeptape/hotpath/ledger"
 )
 
 // model reads the rows as a user of the database would, slowly, and knows nothing
@@ -26,7 +25,7 @@ type model struct {
 	base  uint32
 	top   int
 	insts []*modelInst
-	rows  [ledger.NumTables]uint64
+	rows  [event.NumTables]uint64
 
 	// truth judges each book message of an instrument: the book after it, at which id.
 	truth func(i int, seq int64, b *modelInst) error
@@ -137,7 +136,7 @@ func (m *model) row(in *modelInst, i int, h event.Head, rec []byte, now int64) e
 	case event.RowBook:
 		n := event.Levels(rec)
 		rows := max(1, n)
-		m.rows[ledger.BookDelta] += uint64(rows)
+		m.rows[event.TableBookDelta] += uint64(rows)
 		if err := in.later(event.StreamBook, h, rows, now); err != nil {
 			return err
 		}
@@ -168,7 +167,7 @@ func (m *model) row(in *modelInst, i int, h event.Head, rec []byte, now int64) e
 			return m.truth(i, h.Seq, in)
 		}
 	case event.RowTop:
-		m.rows[ledger.BookTop]++
+		m.rows[event.TableBookTop]++
 		if h.N == 0 && h.Extra == 0 && !in.wantTop {
 			in.nulls = append(in.nulls, h.Ts)
 			in.lastTop, in.haveBook = "", false
@@ -185,20 +184,20 @@ func (m *model) row(in *modelInst, i int, h event.Head, rec []byte, now int64) e
 			return fmt.Errorf("top %s, want %s", got, in.lastTop)
 		}
 	case event.RowTrade:
-		m.rows[ledger.Trades]++
+		m.rows[event.TableTrades]++
 		var id int64
 		_, _, _, text := event.GetTrade(rec, h.N)
 		fmt.Sscan(string(text), &id)
 		h.Seq = id
 		return in.later(event.StreamTrades, h, 1, now)
 	case event.RowQuote:
-		m.rows[ledger.Quotes]++
+		m.rows[event.TableQuotes]++
 		if h.Flags != event.FlagUnverified {
 			return fmt.Errorf("a quote has no proof")
 		}
 		return in.later(event.StreamQuotes, h, 1, now)
 	case event.RowCoverage:
-		m.rows[ledger.Coverage]++
+		m.rows[event.TableCoverage]++
 		c := event.GetCoverage(rec)
 		if c.Ts > c.TsEnd || c.Ts <= 0 {
 			return fmt.Errorf("interval %+v is empty", c)
@@ -208,13 +207,13 @@ func (m *model) row(in *modelInst, i int, h event.Head, rec []byte, now int64) e
 			in.lastTs = max(in.lastTs, c.Ts)
 		}
 	case event.RowInst:
-		m.rows[ledger.Instruments]++
+		m.rows[event.TableInstruments]++
 		inst, err := event.InstrumentOf(rec)
 		if err != nil || inst.PxScale != h.PxScale || inst.QtyScale != h.QtyScale {
 			return fmt.Errorf("%v: %+v", err, inst)
 		}
 	case event.RowDepth:
-		m.rows[ledger.BookDepth]++
+		m.rows[event.TableBookDepth]++
 		return m.bandsOf(in, h, rec)
 	default:
 		return fmt.Errorf("kind %d", h.Kind)

@@ -150,7 +150,7 @@ func (r *rig) checkLedger() {
 	}
 	for table, c := range r.rows.Read() {
 		if c.Difference() != 0 || c.Derived != c.InRing || c.Derived != r.model.rows[table] {
-			r.t.Fatalf("input %d: rows of %s: %+v, the model counts %d", r.pos, ledger.TableNames[table], c, r.model.rows[table])
+			r.t.Fatalf("input %d: rows of %s: %+v, the model counts %d", r.pos, event.Table(table).String(), c, r.model.rows[table])
 		}
 	}
 }

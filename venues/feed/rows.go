@@ -5,12 +5,11 @@ import (
 
 	"deeptape/hotpath/book"
 	"deeptape/hotpath/event"
-	"deeptape/hotpath/ledger"
 	"deeptape/venues"
 )
 
 // claim gives room for one record of rows rows, or nil if they are deferred.
-func (m *Machine) claim(size int, t ledger.Table, rows int) []byte {
+func (m *Machine) claim(size int, t event.Table, rows int) []byte {
 	b := m.out.Claim(size)
 	m.rows.Derive(t, rows, b == nil)
 	return b
@@ -37,7 +36,7 @@ func (m *Machine) putBook(inst *instrument, msg *venues.Message, levels []event.
 	rows := max(1, len(levels))
 	ts := m.takeTs(inst, rows)
 	inst.counted(event.StreamBook, inst.lastTs, msg.Seq)
-	b := m.claim(event.BookSize(len(levels)), ledger.BookDelta, rows)
+	b := m.claim(event.BookSize(len(levels)), event.TableBookDelta, rows)
 	if b == nil {
 		return
 	}
@@ -63,7 +62,7 @@ func (m *Machine) putWhole(inst *instrument, bids int, flags uint8, tsEvent int6
 	rows := max(1, len(m.scratch))
 	ts := m.takeTs(inst, rows)
 	inst.counted(event.StreamBook, inst.lastTs, inst.seq)
-	b := m.claim(event.BookSize(len(m.scratch)), ledger.BookDelta, rows)
+	b := m.claim(event.BookSize(len(m.scratch)), event.TableBookDelta, rows)
 	if b == nil {
 		return
 	}
@@ -97,7 +96,7 @@ func (m *Machine) putTop(inst *instrument, tsEvent int64, always bool) {
 	if !changed {
 		return
 	}
-	b := m.claim(event.TopSize(bids.n, asks.n), ledger.BookTop, 1)
+	b := m.claim(event.TopSize(bids.n, asks.n), event.TableBookTop, 1)
 	if b == nil {
 		return
 	}
@@ -127,7 +126,7 @@ func equalLevels(a, b []book.Level) bool {
 // not carry the last good book through it.
 func (m *Machine) putTopNull(inst *instrument, ts int64) {
 	inst.top[0].n, inst.top[1].n = 0, 0
-	b := m.claim(event.TopSize(0, 0), ledger.BookTop, 1)
+	b := m.claim(event.TopSize(0, 0), event.TableBookTop, 1)
 	if b == nil {
 		return
 	}
@@ -139,7 +138,7 @@ func (m *Machine) putTopNull(inst *instrument, ts int64) {
 func (m *Machine) putTrade(inst *instrument, msg *venues.Message) {
 	ts := m.takeTs(inst, 1)
 	inst.counted(event.StreamTrades, ts, msg.TradeNum)
-	b := m.claim(event.TradeSize(len(msg.TradeID)), ledger.Trades, 1)
+	b := m.claim(event.TradeSize(len(msg.TradeID)), event.TableTrades, 1)
 	if b == nil {
 		return
 	}
@@ -154,7 +153,7 @@ func (m *Machine) putTrade(inst *instrument, msg *venues.Message) {
 func (m *Machine) putQuote(inst *instrument, msg *venues.Message) {
 	ts := m.takeTs(inst, 1)
 	inst.counted(event.StreamQuotes, ts, msg.Seq)
-	b := m.claim(event.QuoteSize, ledger.Quotes, 1)
+	b := m.claim(event.QuoteSize, event.TableQuotes, 1)
 	if b == nil {
 		return
 	}
@@ -174,7 +173,7 @@ func (m *Machine) putCoverage(inst *instrument, s event.Stream) {
 }
 
 func (m *Machine) putInterval(inst *instrument, s event.Stream, iv *interval) {
-	b := m.claim(event.CoverageSize(len(iv.detail)), ledger.Coverage, 1)
+	b := m.claim(event.CoverageSize(len(iv.detail)), event.TableCoverage, 1)
 	if b == nil {
 		return
 	}
@@ -194,7 +193,7 @@ func (m *Machine) putInstrument(inst *instrument) {
 	if err != nil {
 		panic(err) // strings and small integers always marshal
 	}
-	b := m.claim(event.Align(event.HeadSize+len(text)), ledger.Instruments, 1)
+	b := m.claim(event.Align(event.HeadSize+len(text)), event.TableInstruments, 1)
 	if b == nil {
 		return
 	}

@@ -39,11 +39,11 @@ func TestTradesOverARestart(t *testing.T) {
 				r.ack(1)
 				r.ticks(2)
 			}
-			rows := r.rows.Read()[ledger.Trades].Derived
+			rows := r.rows.Read()[event.TableTrades].Derived
 			for _, id := range c.ids {
 				r.tradeAt(0, id, t0+(id-500)*1e9)
 			}
-			if n := r.rows.Read()[ledger.Trades].Derived - rows; n != uint64(c.rows) {
+			if n := r.rows.Read()[event.TableTrades].Derived - rows; n != uint64(c.rows) {
 				t.Errorf("%d rows of %d trades, want %d", n, len(c.ids), c.rows)
 			}
 			if n := r.m.insts[0].stats.RepeatedTrades; n != uint64(len(c.ids)-c.rows) {

@@ -76,7 +76,7 @@ func (Venue) Rules() *venues.Rules { return &rules }
 // newerNames are those of the older API and of REST.
 var newerNames = map[string]string{"XBT": "BTC", "XDG": "DOGE"}
 
-// Renamed: the list of pairs writes XBT and XDG for what the stream calls BTC and DOGE.
+// Renamed gives the stream's BTC and DOGE for the XBT and XDG of the list of pairs.
 func (Venue) Renamed(listed string) string {
 	if !strings.Contains(listed, "/") {
 		return listed
@@ -96,7 +96,7 @@ func newerName(old string) string {
 	return base + "/" + quote
 }
 
-// Symbol: two names with a slash between them. One that is written with a capital stays
+// Symbol takes two names with a slash between them. One that is written with a capital stays
 // as it is: a tokenized stock ends with a small x (AAPLx/USD), and the socket refuses it
 // in capitals. The venue's list has the last word.
 func (Venue) Symbol(s string) (string, error) {
@@ -196,7 +196,7 @@ func (Venue) Checksum(bids, asks []book.Level, _, _ int8, scratch []byte) uint32
 	return crc
 }
 
-// SnapshotRequest: there is none; snapshots come in the stream.
+// SnapshotRequest is empty: snapshots come in the stream.
 func (Venue) SnapshotRequest(string, int) venues.Request { return venues.Request{} }
 
 func (Venue) SnapshotRefused([]byte) (string, bool) { return "", false } // nothing is fetched

@@ -72,7 +72,8 @@ var rules = venues.Rules{
 
 func (Venue) Rules() *venues.Rules { return &rules }
 
-// Symbol: two parts are a pair, a third is SWAP or the day on which a future ends.
+// Symbol takes two parts, a pair, or three: the third is SWAP or the day on which a future
+// ends.
 func (Venue) Symbol(s string) (string, error) {
 	parts := strings.Split(s, "-")
 	ok := len(parts) == 2 || len(parts) == 3
@@ -162,7 +163,7 @@ func (Venue) Checksum(bids, asks []book.Level, pxScale, qtyScale int8, scratch [
 	return crc32.Update(crc, crc32.IEEETable, text)
 }
 
-// SnapshotRequest: there is none; snapshots come in the stream.
+// SnapshotRequest is empty: snapshots come in the stream.
 func (Venue) SnapshotRequest(string, int) venues.Request { return venues.Request{} }
 
 func (Venue) SnapshotRefused([]byte) (string, bool) { return "", false } // nothing is fetched
@@ -173,7 +174,7 @@ func (Venue) InstrumentsRequest(symbols []string) venues.Request {
 	return venues.Request{Path: "/api/v5/public/instruments?instType=" + instType(symbols[0]), Weight: 1}
 }
 
-// Groups: the venue lists one type of instrument at a time.
+// Groups parts symbols by their type: the venue lists one type at a time.
 func (Venue) Groups(symbols []string) [][]string {
 	var groups [][]string
 	place := map[string]int{}

@@ -86,8 +86,8 @@ func LostOf(kind venues.Kind, inst int) venues.Message {
 	return venues.Message{Kind: kind, Inst: inst, First: Null, Seq: Null, SeqPrev: Null, TsEvent: Null}
 }
 
-// NoAllocations: once its buffers have grown, decoding allocates nothing, whatever the
-// frame, taken or not.
+// NoAllocations holds a decoder to this: once its buffers have grown, decoding allocates
+// nothing, whatever the frame, taken or not.
 func NoAllocations(t *testing.T, name string, v venues.Venue, inst event.Instrument, taken, refused [][]byte) {
 	t.Helper()
 	dec := v.NewDecoder([]event.Instrument{inst})

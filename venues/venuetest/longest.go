@@ -14,9 +14,9 @@ func ListOf(n int, element string) string {
 	return "[" + strings.Repeat(element+",", n-1) + element + "]"
 }
 
-// CheckLongest: the longest message of a venue by its sheet, of the symbol AAA, is taken,
-// and has a quarter of the room that the Rules give at most. rest says that it is the
-// body of a REST answer.
+// CheckLongest decodes the longest message of a venue by its sheet, of the symbol AAA: it is
+// taken, and fills a quarter at most of the room that the Rules give. rest says that it is
+// the body of a REST answer.
 func CheckLongest(t *testing.T, v venues.Venue, text string, rest bool) {
 	t.Helper()
 	room := v.Rules().MessageBytesMax

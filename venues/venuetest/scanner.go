@@ -139,7 +139,8 @@ type ScannerLimit struct {
 	Fits, TooMany       int
 }
 
-// CheckScannerLimits: a frame that is too long for the parser is too long for the scanner.
+// CheckScannerLimits checks that a frame which is too long for the parser is too long for
+// the scanner.
 func CheckScannerLimits(t *testing.T, v venues.Venue, limits []ScannerLimit) {
 	t.Helper()
 	for _, c := range limits {

@@ -269,8 +269,8 @@ type Shape struct {
 	Levels []event.Level // nil where they are of no use
 }
 
-// FuzzVenue: whatever comes, the decoder returns; what it takes and is JSON holds what
-// the oracle reads in it.
+// FuzzVenue decodes any frame: the decoder returns, and what it takes and is JSON holds
+// what the oracle reads in it.
 func FuzzVenue(t *testing.T, v venues.Venue, frame []byte, px, qty int8, tell func(any) ([]Told, bool)) {
 	if px < 0 || px > 18 || qty < 0 || qty > 18 {
 		return
