@@ -125,7 +125,7 @@ func (a *anchors) startOf(after map[uint16]uint64) (journal.Position, error) {
 func (a *Agent) keepWithinLimits(ctx context.Context) {
 	for {
 		a.survive("looking after the journal's limits", func() {
-			if err := a.limitJournal(); err != nil {
+			if err := a.limitJournal(a.deliverer != nil && a.deliverer.Lacks()); err != nil {
 				a.log.Warn("cannot look after the journal's limits", "err", err)
 			}
 		})
@@ -140,7 +140,15 @@ func (a *Agent) keepWithinLimits(ctx context.Context) {
 	}
 }
 
-func (a *Agent) limitJournal() error {
+// tooOld says whether a segment may go because of its age: it ends at endTs, ns, or at a
+// time that is not known, 0. With a keepNs of 0 no age is too old.
+func tooOld(endTs, keepNs, now int64) bool {
+	return keepNs > 0 && endTs > 0 && now-endTs > keepNs
+}
+
+// limitJournal says which segments go. lacks says that QuestDB has lost what only the
+// journal can bring back: then nothing goes by age, only for want of room.
+func (a *Agent) limitJournal(lacks bool) error {
 	dir := a.cfg.Journal.Dir
 	segments, err := journal.Segments(a.machine.FS, dir)
 	if err != nil {
@@ -155,11 +163,11 @@ func (a *Agent) limitJournal() error {
 		total += s.Bytes
 	}
 	maxBytes, keepNs := int64(a.cfg.Journal.Max), int64(a.cfg.Journal.Keep)
-	if a.deliverer != nil && a.deliverer.Lacks() {
-		keepNs = 0 // QuestDB has lost what only the journal can bring back: it goes for want of room only
+	if lacks {
+		keepNs = 0
 	}
 	now := a.clock.NowNs()
-	old := len(segments) > 1 && keepNs > 0 && segments[1].Ts > 0 && now-segments[1].Ts > keepNs
+	old := len(segments) > 1 && tooOld(segments[1].Ts, keepNs, now)
 	remove, wait := uint64(0), int64(0)
 	if old || total > maxBytes || free < freeBytesLow {
 		keepFrom, err := a.anchors.segmentFor(segments, a.ackedNow())
@@ -169,8 +177,7 @@ func (a *Agent) limitJournal() error {
 		i := 0
 		for ; i+1 < len(segments) && segments[i].Number < keepFrom; i++ {
 			// A segment ends where the next one begins.
-			tooOld := keepNs > 0 && segments[i+1].Ts > 0 && now-segments[i+1].Ts > keepNs
-			if !tooOld && total <= maxBytes && free >= freeBytesLow {
+			if !tooOld(segments[i+1].Ts, keepNs, now) && total <= maxBytes && free >= freeBytesLow {
 				break
 			}
 			remove = segments[i+1].Number
@@ -189,7 +196,7 @@ func (a *Agent) limitJournal() error {
 		}
 	}
 	a.journaler.removeBefore.Store(remove)
-	a.noteLetGo(remove > 0, a.deliverer != nil && a.deliverer.Lacks(), maxBytes, free)
+	a.noteLetGo(remove > 0, lacks, maxBytes, free)
 	full := ""
 	switch {
 	case total > maxBytes && total-wait <= maxBytes:

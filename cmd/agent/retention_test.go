@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"deeptape/cmd/config"
 	"deeptape/hotpath/event"
@@ -138,7 +139,7 @@ func TestFullJournal(t *testing.T) {
 		if !c.off {
 			a.db, a.deliverer = &qdb.DB{}, &deliver.Deliverer{}
 		}
-		if err := a.limitJournal(); err != nil {
+		if err := a.limitJournal(false); err != nil {
 			t.Fatal(err)
 		}
 		said := a.journaler.Trouble()
@@ -160,6 +161,60 @@ func TestLetGo(t *testing.T) {
 		text := strings.Join(a.troubles(), "; ")
 		if told := strings.Contains(text, "deeptape replay --journal jj") && strings.Contains(text, "raise journal.max"); told != c.told {
 			t.Errorf("%d: %+v: %q", i, c, text)
+		}
+	}
+}
+
+// TestKeepsWhatQuestDBLacks: segments go when they are too old. Where QuestDB has lost rows
+// that it had acknowledged, only the journal can bring them back, and age takes nothing.
+func TestKeepsWhatQuestDBLacks(t *testing.T) {
+	dir := t.TempDir()
+	w, _, err := journal.Open(journal.OS, dir, journal.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	now := time.Now().UnixNano()
+	for pos := uint64(1); pos < 5; pos++ { // the last two are young
+		age := map[bool]time.Duration{true: 2 * time.Hour, false: time.Minute}[pos < 3]
+		if err := w.Append(event.AppendInput(nil, event.InputHead{Kind: event.InputRun, Pos: pos, Ts: now - int64(age)}, []byte("x"))); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Rotate(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := lane.New(0, lane.Options{InputBytes: 4096, RowBytes: 4096}, nil, nil)
+	l.SetWritten(4)
+	l.SetAcked(4)
+	log := slog.New(slog.DiscardHandler)
+	a := &Agent{
+		cfg: config.Config{Journal: config.Journal{Dir: dir, Max: 1 << 40, Keep: config.Duration(time.Hour)}}, log: log, clock: wire.NewClock(),
+		machine: Machine{FS: journal.OS, FreeBytes: func(string) (int64, error) { return 1 << 40, nil }},
+		lanes:   []*lane.Lane{l}, pastRuns: &past{}, journaler: &journaler{log: log}, deliverer: &deliver.Deliverer{},
+		anchors: anchors{fs: journal.OS, dir: dir, known: map[uint64]map[uint16]uint64{}},
+	}
+	for _, c := range []struct {
+		lacks bool
+		want  uint64 // the first segment that stays; 0: all do
+	}{{false, 2}, {true, 0}} {
+		if err := a.limitJournal(c.lacks); err != nil {
+			t.Fatal(err)
+		}
+		if got := a.journaler.removeBefore.Load(); got != c.want {
+			t.Errorf("QuestDB lacks rows: %v; segments before %d go, want before %d", c.lacks, got, c.want)
+		}
+	}
+}
+
+// TestTooOld: a keep of 0 is no limit, and a segment whose end is not known stays.
+func TestTooOld(t *testing.T) {
+	for _, c := range []struct {
+		endTs, keepNs, now int64
+		want               bool
+	}{{1000, 100, 1100, false}, {1000, 100, 1101, true}, {1000, 0, 1 << 60, false}, {0, 100, 1 << 60, false}} {
+		if got := tooOld(c.endTs, c.keepNs, c.now); got != c.want {
+			t.Errorf("%+v: %v", c, got)
 		}
 	}
 }

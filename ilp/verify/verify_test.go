@@ -343,6 +343,18 @@ var damages = []damage{
 		p.trades[10].id = "x"
 		return tableTrades, p.trades[10].ts, `trade_id is "x"`
 	}},
+	{"another flag of a trade", func(p *tape) (string, int64, string) {
+		p.trades[10].flags |= event.FlagSnapshot // of books only: who sums up the rows of snapshots would count it
+		return tableTrades, p.trades[10].ts, "flags is 1"
+	}},
+	{"a proven trade flagged", func(p *tape) (string, int64, string) {
+		p.trades[10].flags |= event.FlagUnverified
+		return tableTrades, p.trades[10].ts, "the row is flagged UNVERIFIED and lies in"
+	}},
+	{"another flag of a quote", func(p *tape) (string, int64, string) {
+		p.quotes[10].flags |= event.FlagLast
+		return tableQuotes, p.quotes[10].ts, "flags is"
+	}},
 	{"trade added", func(p *tape) (string, int64, string) {
 		r := p.trades[10]
 		r.ts++

@@ -275,6 +275,41 @@ func TestSnapshotNeverComes(t *testing.T) {
 	k.finish()
 }
 
+// TestUnansweredConnections: a connection whose subscription is not answered is given up,
+// and each one after it gets twice as long, up to 43 minutes: to a venue that is busy, many
+// connections in turn are one more load. An answer ends that.
+func TestUnansweredConnections(t *testing.T) {
+	k := newMarket(t, "kraken", 3)
+	k.run()
+	patience := func() int {
+		k.open()
+		n := len(k.redial)
+		for s := 1; s < 6000; s++ {
+			k.deaf = 1000
+			k.second()
+			if len(k.redial) > n {
+				k.shut()
+				return s
+			}
+		}
+		return -1
+	}
+	var got []int
+	for range 11 {
+		got = append(got, patience())
+	}
+	if s := fmt.Sprint(got); s != "[10 20 40 80 160 320 640 1280 2560 2560 2560]" {
+		t.Errorf("a connection without an answer is given up after %s s", s)
+	}
+	k.deaf = 0
+	k.open()
+	k.recover()
+	k.shut()
+	if s := patience(); s != 10 {
+		t.Errorf("after one that was answered: %d s", s)
+	}
+}
+
 // Where a snapshot is late and has been asked for again, two come, and between the two
 // commands of the second nothing was sent: the first book ends in a gap.
 func TestLateSnapshot(t *testing.T) {
