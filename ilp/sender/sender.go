@@ -27,6 +27,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unicode"
 
 	"deeptape/hotpath/ring"
 	"deeptape/hotpath/task"
@@ -330,13 +331,35 @@ func aboutSchema(message string) bool {
 	return false
 }
 
-// tidy is a message of QuestDB as one line, without the words that stand before
-// each of them.
+// tidyBytes bounds a message; what else a server says is not told.
+const tidyBytes = 500
+
+// tidy is a message of QuestDB as one line, without the words that stand before each of
+// them. What answers in its place may send anything: a byte that cannot be shown becomes a
+// point, and many of them in a row become one.
 func tidy(s string) string {
+	clipped := len(s) > 4*tidyBytes
+	s = strings.ToValidUTF8(s[:min(len(s), 4*tidyBytes)], ".")
+	point := false
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) || unicode.IsSpace(r) {
+			point = false
+			return r
+		}
+		if point {
+			return -1
+		}
+		point = true
+		return '.'
+	}, s)
 	s = strings.Join(strings.Fields(s), " ")
 	s = strings.TrimPrefix(s, "failed to parse line protocol:errors encountered on line(s): ")
-	if len(s) > 500 {
-		s = s[:500] + "..."
+	s = strings.TrimPrefix(s, "failed to parse line protocol:errors encountered on line(s):")
+	if len(s) > tidyBytes {
+		s, clipped = strings.ToValidUTF8(s[:tidyBytes], ""), true
+	}
+	if clipped {
+		s += "..."
 	}
 	return s
 }

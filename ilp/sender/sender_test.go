@@ -8,11 +8,14 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"deeptape/cmd/localdb"
 	"deeptape/cmd/localdb/dbtest"
 	"deeptape/hotpath/task"
 	"deeptape/ilp/qdb"
@@ -50,6 +53,10 @@ func TestOutcomes(t *testing.T) {
 		{500, `{"code":"internal error","message":"write error: book_delta, errno: 28, error: No space left on device","line":1}`,
 			Outcome{Word: Retry, Cause: CauseDisk, Reason: "write error: book_delta, errno: 28, error: No space left on device"}},
 		{500, `{"code":"internal error","message":"oops"}`, Outcome{Word: Retry, Cause: CauseServer, Reason: "oops"}},
+		{413, `{"code":"request too large","message":"failed to parse line protocol:errors encountered on line(s):transaction is too large, either flush more frequently or increase buffer size \"line.http.max.recv.buffer.size\" [maxBufferSize=64.0 KiB]","line":1,"errorId":"x-2"}`,
+			Outcome{Word: Retry, Cause: CauseTooLarge, Reason: `transaction is too large, either flush more frequently or increase buffer size "line.http.max.recv.buffer.size" [maxBufferSize=64.0 KiB]`}},
+		{500, "\x00\x00\x00\xff" + strings.Repeat("\x00", 5000), Outcome{Word: Retry, Cause: CauseServer, Reason: "......"}},
+		{500, strings.Repeat("ä", 400), Outcome{Word: Retry, Cause: CauseServer, Reason: strings.Repeat("ä", 250) + "..."}},
 		{503, "busy", Outcome{Word: Retry, Cause: CauseServer, Reason: "busy"}},
 		{200, "hello", Outcome{Word: Retry, Cause: CauseServer, Reason: "answer 200 in place of 204: hello"}},
 		{302, "", Outcome{Word: Retry, Cause: CauseServer, Reason: "Found"}},
@@ -361,4 +368,47 @@ func TestLivePost(t *testing.T) {
 		t.Fatalf("after the refusals: %+v", o)
 	}
 	applied(t, ctx, db, "SELECT count() n FROM trades", 1001)
+}
+
+// TestRealTooLarge: what QuestDB itself takes for too large is a row that does not fit into
+// its buffer, and not a request of many rows: those it reads part by part.
+func TestRealTooLarge(t *testing.T) {
+	own := dbtest.StartOwn(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	if _, err := localdb.Stop(own.Dir); err != nil {
+		t.Fatal(err)
+	}
+	conf, err := os.OpenFile(filepath.Join(own.Dir, "conf", "server.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err == nil {
+		_, err = conf.WriteString("\nhttp.recv.buffer.size=32k\nline.http.max.recv.buffer.size=64k\n")
+		conf.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := localdb.Start(ctx, own.Dir, localdb.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := qdb.Open(qdb.Conf{Addr: again.HTTP})
+	defer db.Close()
+	if err := db.Exec(ctx, "CREATE TABLE t (ts TIMESTAMP_NS, s SYMBOL, x LONG, note VARCHAR) TIMESTAMP(ts) PARTITION BY DAY WAL"); err != nil {
+		t.Fatal(err)
+	}
+	s := New(qdb.Conf{Addr: again.HTTP}, task.Real{})
+	defer s.Close()
+	var many []byte
+	const rows = 20_000
+	for i := range rows {
+		many = fmt.Appendf(many, "t,s=abc x=%di %d\n", i, 1_700_000_000_000_000_000+i)
+	}
+	if got := s.Post(ctx, &Batch{Table: "t", Body: many, Rows: rows}); got.Word != Stored {
+		t.Errorf("%d rows in %d bytes: %+v", rows, len(many), got)
+	}
+	large := fmt.Appendf(nil, "t,s=abc note=%q 1700000000000000000\n", strings.Repeat("x", 200_000))
+	got := s.Post(ctx, &Batch{Table: "t", Body: large, Rows: 1})
+	if got.Word != Retry || got.Cause != CauseTooLarge || !strings.Contains(got.Reason, "line.http.max.recv.buffer.size") {
+		t.Errorf("a row of %d bytes: %+v", len(large), got)
+	}
 }
