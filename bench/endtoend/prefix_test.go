@@ -1,6 +1,7 @@
 package endtoend
 
 import (
+	"deeptape/cmd/localdb/dbtest"
 	"os"
 	"strings"
 	"testing"
@@ -60,4 +61,43 @@ func TestTablePrefix(t *testing.T) {
 		run(t, 0, nil, "replay", "-c", v.conf, "--questdb", db.conf(), "--journal", v.journal)
 		v.verify(t, db)
 	}
+}
+
+// TestTableInTheWay: a table of somebody else's has a name of ours. The start ends with 2,
+// says which table it is, of what columns, and what to do, and changes nothing; and what it
+// says to do helps.
+func TestTableInTheWay(t *testing.T) {
+	share(t, waits, 15*time.Second)
+	db := database{t, dbtest.StartOwn(t).HTTP}
+	db.get("/exec", "CREATE TABLE trades (at TIMESTAMP, price DOUBLE)")
+	db.get("/exec", "INSERT INTO trades VALUES (1, 2.5)")
+	v := startVenue(t, t.TempDir(), "--seed", "5", "binance:BTCUSDT")
+	args := []string{"capture", "-c", v.conf, "--journal", v.journal, "--questdb", db.conf(), "--listen", "off", "--for", "5s"}
+	p := start(t, nil, args...)
+	if code := p.wait(patience); code != 2 {
+		t.Errorf("exit code %d", code)
+	}
+	for _, want := range []string{"trades", "at TIMESTAMP, price DOUBLE", "questdb", "table_prefix"} {
+		if said := p.errout.String(); !strings.Contains(said, want) {
+			t.Errorf("should say %q:\n%s", want, said)
+		}
+	}
+	if n := len(db.export("SELECT table_name FROM tables() WHERE table_name NOT LIKE 'sys.%' AND table_name NOT LIKE 'telemetry%'")); n != 1 {
+		t.Errorf("%d tables after a start that was refused, want the one that was in the way", n)
+	}
+	text, err := os.ReadFile(v.conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(v.conf, append([]byte("table_prefix: mine_\n"), text...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, 0, nil, args...)
+	if n := db.export("SELECT count() n FROM mine_book_delta")[0]["n"]; n == "0" {
+		t.Error("with a prefix nothing is stored")
+	}
+	if rows := db.export("SELECT price FROM trades"); len(rows) != 1 || rows[0]["price"] != "2.5" {
+		t.Errorf("the table that was in the way has %v", rows)
+	}
+	v.verify(t, db)
 }

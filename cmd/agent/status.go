@@ -303,12 +303,12 @@ func (a *Agent) troubles() []string {
 	}
 	for i, s := range a.sessions {
 		st := s.Status()
-		if vain := s.InVain(); vain != "" {
+		vain := s.InVain()
+		if vain != "" {
 			out = append(out, fmt.Sprintf("%s feed %d: %s", a.feeds[i].Venue, i, vain))
-			continue
 		}
 		if st == nil || !st.Connected {
-			if now-a.started > 10e9 {
+			if vain == "" && now-a.started > 10e9 {
 				out = append(out, fmt.Sprintf("%s feed %d: not connected", a.feeds[i].Venue, i))
 			}
 			continue

@@ -49,6 +49,38 @@ func TestWrongQuestDB(t *testing.T) {
 	}
 }
 
+// A venue that will not be had by trying again stands on the page and on /healthz while the
+// run lasts, and a run with --for ends with 1.
+func TestVainVenue(t *testing.T) {
+	venue := httptest.NewUnstartedServer(http.NotFoundHandler())
+	venue.Config.ErrorLog = log.New(io.Discard, "", 0)
+	venue.StartTLS()
+	defer venue.Close()
+	addr := strings.TrimPrefix(venue.URL, "https://")
+	conf := file(t, "venues: {binance: {symbols: [BTCUSDT], rest_url: 'http://127.0.0.1:1', ws_url: 'wss://"+addr+"'}}\n")
+	cmd, errout := capture(t, "-c", conf, "--questdb", "off", "--listen", "127.0.0.1:0", "--for", "6s")
+	url := says(t, errout, `url=(http://\S+)`, 30*time.Second)
+	const want = "certificate is not trusted"
+	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		resp, err := http.Get(url + "/healthz")
+		if err != nil {
+			t.Fatalf("the run ends before /healthz has told it: %v\n%s", err, text(t, errout))
+		}
+		body, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusServiceUnavailable && strings.Contains(string(body), want) {
+			break
+		}
+		if time.Since(began) > 30*time.Second {
+			t.Fatalf("/healthz: %d %s", resp.StatusCode, body)
+		}
+	}
+	cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(text(t, errout), want) {
+		t.Errorf("exit code %d\n%s", code, text(t, errout))
+	}
+}
+
 // An IPv6 literal is an address as any other: of the simulator, of both URLs of a venue and
 // of the status page.
 func TestIPv6(t *testing.T) {

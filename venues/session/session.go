@@ -121,7 +121,7 @@ type Session struct {
 	unpublished bool   // frames have been stepped since the last publish
 
 	counters Counters
-	vain     vain
+	vain     [2]vain // of the direct connection, and of the second one
 	broken   atomic.Pointer[task.PanicError] // of a goroutine beside the owner
 	status   atomic.Pointer[feed.Status]
 }
@@ -188,7 +188,7 @@ func (s *Session) Run(ctx context.Context) error {
 			s.unreserve(s.lines.line)
 			s.failed(0)
 			s.counters.ConnectFailures.Add(1)
-			s.vain.failed(err)
+			s.vain[0].failed(err)
 			wait := max(backoff.Next(), s.refused(err))
 			s.log.Warn("cannot connect", "err", err, "retry_in", wait.Round(time.Millisecond))
 			if err := s.idle(ctx, wait); err != nil {
@@ -336,7 +336,10 @@ func (s *Session) serveAll(ctx context.Context, conn Conn) error {
 	defer s.tellQueue()
 	s.connects++
 	s.counters.Connects.Add(1)
-	s.vain.connected()
+	s.vain[0].connected()
+	if s.opt.Lines != 2 {
+		s.vain[1].connected() // a planned reconnect ends with this connection, whichever it is
+	}
 	l := &s.lines
 	l.since, l.planned = s.clock.NowNs(), ""
 	l.epoch++

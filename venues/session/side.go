@@ -112,6 +112,7 @@ func (s *Session) connectSide(d *side) error {
 	d.connected, d.since = true, s.clock.NowNs()
 	s.connects++
 	s.counters.Connects.Add(1)
+	s.vain[1].connected()
 	s.log.Info("connected", "line", d.line)
 	s.limits[d.line] = newLimits(s.opt.Venue.Rules(), s.opt.Budgets)
 	_, err := s.inputOf(d.line, event.InputConnect, d.since, s.connects, nil)
@@ -170,6 +171,7 @@ func (s *Session) endSide(why string) error {
 	s.lines.nextSide = now + int64(s.lines.backoff.Next())
 	if !d.connected {
 		s.counters.ConnectFailures.Add(1)
+		s.vain[1].failed(d.err)
 		s.log.Warn("cannot connect", "line", d.line, "err", d.err)
 		s.lines.nextSide = max(s.lines.nextSide, now+int64(s.refused(d.err)))
 		return nil

@@ -52,11 +52,14 @@ func (v *vain) connected() {
 }
 
 // InVain says that connects are refused again and again with the same HTTP status, or that
-// the venue's certificate is not trusted, "" if
-// they are not. Any goroutine.
+// the venue's certificate is not trusted, "" if they are not: of the direct connection, or
+// else of the second one. Any goroutine.
 func (s *Session) InVain() string {
-	if text := s.vain.told.Load(); text != nil {
+	if text := s.vain[0].told.Load(); text != nil {
 		return *text
+	}
+	if text := s.vain[1].told.Load(); text != nil {
+		return "the second connection: " + *text
 	}
 	return ""
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"deeptape/hotpath/event"
 	"deeptape/venues/wire"
 )
 
@@ -23,11 +24,11 @@ func TestVain(t *testing.T) {
 	refuse := func(n int) {
 		for range n {
 			_, err := dial(context.Background(), srv.URL, 1<<20)
-			s.vain.failed(err)
+			s.vain[0].failed(err)
 		}
 	}
 	refuse(9)
-	s.vain.failed(errors.New("connection refused"))
+	s.vain[0].failed(errors.New("connection refused"))
 	if s.InVain() != "" {
 		t.Errorf("after 9: %q", s.InVain())
 	}
@@ -44,7 +45,7 @@ func TestVain(t *testing.T) {
 	if s.InVain() == "" {
 		t.Error("10 of another status, and nothing is told")
 	}
-	s.vain.connected()
+	s.vain[0].connected()
 	if s.InVain() != "" {
 		t.Errorf("after a connection: %q", s.InVain())
 	}
@@ -56,7 +57,7 @@ func TestVainCertificate(t *testing.T) {
 	defer srv.Close()
 	_, err := DialWire(wire.NewClock())(context.Background(), srv.URL, 1<<20)
 	var s Session
-	s.vain.failed(err)
+	s.vain[0].failed(err)
 	if got := s.InVain(); !strings.Contains(got, "certificate is not trusted") || !strings.Contains(got, "unknown authority") {
 		t.Errorf("%q", got)
 	}
@@ -81,7 +82,7 @@ func TestVainSession(t *testing.T) {
 		v.serve(w, r)
 	})
 	r := newRig(t, v, rigOptions{change: func(s *Session) {
-		s.vain.status, s.vain.times = http.StatusNotFound, vainAfter-1
+		s.vain[0].status, s.vain[0].times = http.StatusNotFound, vainAfter-1
 		s.opt.WSURL += "?timeUnit=MICROSECOND"
 		s.opt.RestURL += "?key=1"
 	}})
@@ -99,5 +100,29 @@ func TestVainSession(t *testing.T) {
 		}
 		return len(want) == 0
 	})
+	r.stop()
+}
+
+// TestVainSecondLine: a second connection that is refused with the same status for ever is
+// told as well; the first one records meanwhile.
+func TestVainSecondLine(t *testing.T) {
+	v := newTestVenue(t)
+	refuse := true
+	v.accept = func(n int) int {
+		if n > 1 && refuse {
+			return http.StatusNotFound
+		}
+		return 0
+	}
+	r := newRig(t, v, rigOptions{change: func(s *Session) {
+		s.opt.Lines = 2
+		s.vain[1].status, s.vain[1].times = http.StatusNotFound, vainAfter-1
+	}})
+	c := v.conn()
+	r.wait("the error", func() bool { return strings.HasPrefix(r.s.InVain(), "the second connection: 10 connects in a row") })
+	c.send(t, diff("BTCUSDT", 1))
+	r.wait("a frame", func() bool { return r.count(event.InputFrame) >= 2 }) // the ack is the first
+	v.set(func() { refuse = false })
+	r.wait("its end", func() bool { return r.s.InVain() == "" })
 	r.stop()
 }
