@@ -45,7 +45,8 @@ type fakeDB struct {
 	schema      map[string]int // tables that are missing: so many posts refused
 	read        func()         // a request has been read, and is not yet stored
 	stored      func(rowKey, linetest.Row)
-	wal         string // dataset of wal_tables()
+	swallows    func([]linetest.Row) bool // a request is answered with 204 and not stored
+	wal         string                    // dataset of wal_tables()
 }
 
 func newFakeDB(t *testing.T, seed uint64) *fakeDB {
@@ -210,6 +211,9 @@ func (f *fakeDB) store(w http.ResponseWriter, body []byte) bool {
 		}
 	}
 	f.posts++
+	if f.swallows != nil && f.swallows(rows) {
+		return true
+	}
 	for i := range rows {
 		k := keyOf(&rows[i])
 		if _, ok := f.rows[k]; ok && k.stream == "" {

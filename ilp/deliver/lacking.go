@@ -17,9 +17,10 @@ import (
 // A QuestDB that has answered 204 may not have the rows all the same: it was started in
 // another folder, somebody dropped a table, or a proxy answered in its place. So the last
 // row that it has acknowledged of each table and symbol is remembered, over restarts too,
-// and looked for: after each prepare, and every half a minute while rows come. A query asks
-// for single instants, which costs a table of any size the same, and a quiet agent asks
-// nothing.
+// and looked for: after each prepare, and every half a minute while rows come. With them
+// one row is looked for of each batch since the last time: QuestDB stores a batch whole or
+// not at all, so a batch that was swallowed between others is missed, too. A query asks for
+// single instants, which costs a table of any size the same, and a quiet agent asks nothing.
 
 // AckedRow is a row that QuestDB has acknowledged.
 type AckedRow struct {
@@ -33,10 +34,11 @@ type ackedKey struct{ table, venue, symbol string }
 
 // lacking looks for what was acknowledged.
 type lacking struct {
-	mu    sync.Mutex // of rows and news
-	rows  map[ackedKey]int64
-	news  bool // since they were looked for last
-	found bool // some were not there
+	mu     sync.Mutex // of rows, recent, news and found
+	rows   map[ackedKey]int64
+	recent []AckedRow // one of each batch since they were looked for last, at most recentMax
+	news   bool       // since then
+	found  bool       // some were not there
 
 	// Of the watch alone.
 	prepared  uint64                // value of Deliverer.prepared when they were looked for last
@@ -49,6 +51,10 @@ type lacking struct {
 const (
 	lackingEveryNs = int64(30 * time.Second)
 	instantsAtOnce = 200 // in a query, whose text is bounded
+
+	// recentMax is several times what two posters bring in half a minute. Of a batch that
+	// finds no room no row is looked for, but the last ones of its symbols.
+	recentMax = 4096
 )
 
 func (l *lacking) note(row AckedRow) {
@@ -61,6 +67,9 @@ func (l *lacking) note(row AckedRow) {
 	if row.Ts > l.rows[key] {
 		l.rows[key], l.news = row.Ts, true
 	}
+	if len(l.recent) < recentMax {
+		l.recent = append(l.recent, row)
+	}
 }
 
 // Acked are the last rows that QuestDB has acknowledged, by table, venue and symbol. Any
@@ -72,6 +81,16 @@ func (d *Deliverer) Acked() (rows []AckedRow) {
 		rows = append(rows, AckedRow{k.table, k.venue, k.symbol, d.lacking.rows[k]})
 	}
 	return rows
+}
+
+// distinct are rows without those that come again, in the same order.
+func distinct(rows []AckedRow) []AckedRow {
+	has := make(map[AckedRow]bool, len(rows))
+	return slices.DeleteFunc(rows, func(row AckedRow) bool {
+		again := has[row]
+		has[row] = true
+		return again
+	})
 }
 
 func byTable(a, b ackedKey) int {
@@ -99,20 +118,20 @@ func (d *Deliverer) lookForAcked(ctx context.Context, db *qdb.DB, wal map[string
 		now := d.clock()
 		l.mu.Lock()
 		due := l.prepared != d.prepared.Load() || (l.news || l.found) && now-l.checkedNs >= d.lackingEvery
+		var recent []AckedRow
 		if due {
-			l.news = false
+			recent, l.recent, l.news = l.recent, nil, false
 		}
 		l.mu.Unlock()
 		if !due {
 			return nil
 		}
 		l.prepared, l.checkedNs = d.prepared.Load(), now
-		looked := d.Acked()
+		looked := append(d.Acked(), recent...)
 		for _, key := range slices.SortedFunc(maps.Keys(l.before), byTable) {
-			if row := l.before[key]; !slices.Contains(looked, row) {
-				looked = append(looked, row) // newer rows may be there all the same
-			}
+			looked = append(looked, l.before[key]) // newer rows may be there all the same
 		}
+		looked = distinct(looked)
 		for _, row := range looked {
 			// The journal could not mend what is older.
 			if d.opt.Mendable == 0 || now-row.Ts < int64(d.opt.Mendable) {

@@ -44,7 +44,8 @@ type lowRate struct {
 	order   []coverageKey                 // of pending, oldest first: the same order in every run
 	parcel  *parcel                       // being filled
 	known   map[coverageKey]instrumentRow // the last word on each instrument; stream is the zero value
-	again   atomic.Bool                   // they are to be sent again
+	latest  map[coverageKey]coverageRow   // the last word on each stream's last interval, which may be open; ts is the zero value
+	again   atomic.Bool                   // both are to be sent again
 	low     []uint64                      // per lane: the first input with a record in pending or parcel, 0 for none
 }
 
@@ -137,7 +138,7 @@ const (
 )
 
 func newLowRate(d *Deliverer) *lowRate {
-	l := &lowRate{d: d, bell: d.sched.NewDoorbell(), pending: map[coverageKey]*pendingCoverage{}, known: map[coverageKey]instrumentRow{}, low: make([]uint64, len(d.lanes))}
+	l := &lowRate{d: d, bell: d.sched.NewDoorbell(), pending: map[coverageKey]*pendingCoverage{}, known: map[coverageKey]instrumentRow{}, latest: map[coverageKey]coverageRow{}, low: make([]uint64, len(d.lanes))}
 	l.work.RingAt(l.bell)
 	l.done.RingAt(d.bell)
 	l.parcel = l.newParcel()
@@ -242,6 +243,11 @@ func (l *lowRate) step(now int64) (worked bool) {
 		}) {
 			l.parcel.instruments = append(l.parcel.instruments, l.known[key])
 		}
+		for _, key := range slices.SortedFunc(maps.Keys(l.latest), func(a, b coverageKey) int {
+			return cmp.Or(cmp.Compare(a.venue, b.venue), cmp.Compare(a.symbol, b.symbol), cmp.Compare(a.stream, b.stream))
+		}) {
+			l.parcel.coverage = append(l.parcel.coverage, l.latest[key]) // before newer states of it
+		}
 	}
 	l.fill()
 	if l.parcel.empty() {
@@ -264,6 +270,10 @@ func (l *lowRate) fill() {
 			l.parcel.coverage = append(l.parcel.coverage, coverageRow{p.lane.index, p.ready.records, key.venue, key.symbol, p.ready.c})
 			share := &l.parcel.lanes[p.lane.index]
 			share.coverage += p.ready.records
+			of := coverageKey{venue: key.venue, symbol: key.symbol, stream: key.stream}
+			if last, ok := l.latest[of]; !ok || p.ready.c.Ts >= last.c.Ts {
+				l.latest[of] = coverageRow{lane: p.lane.index, venue: key.venue, symbol: key.symbol, c: p.ready.c} // no record stands for it
+			}
 			lower(&share.low, p.ready.low)
 			p.ready = state{}
 		}
