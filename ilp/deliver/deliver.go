@@ -105,7 +105,7 @@ type Deliverer struct {
 	out      int // batches at posters
 	unacked  map[*batch]struct{}
 	slow     *lowRate
-	lost     atomic.Uint64 // connections, and 1 at the start
+	lost     atomic.Uint64 // connections and tables, and 1 at the start
 	prepared atomic.Uint64 // value of lost for which Prepare has succeeded
 	ready    atomic.Bool   // Prepare has returned nil
 
@@ -274,7 +274,7 @@ func (d *Deliverer) ringAll() {
 	d.watchBell.Ring()
 }
 
-// prepareAs calls Prepare until it succeeds, if any connection has been lost since
+// prepareAs calls Prepare until it succeeds, if any connection or table has been lost since
 // it last did. One that was idle then has seen nothing and must not be the first
 // to send to a server that nobody has looked at.
 func (d *Deliverer) prepareAs(ctx context.Context, s origin) bool {

@@ -3,6 +3,7 @@ package deliver
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -205,6 +206,11 @@ func (d *Deliverer) missing(ctx context.Context, db *qdb.DB, rows []AckedRow) (m
 			}
 			slices.Sort(instants)
 			res, err := db.Query(ctx, fmt.Sprintf("SELECT venue, symbol, ts FROM %s WHERE ts IN (%s)", db.Table(t.Name), strings.Join(slices.Compact(instants), ",")), "venue", "symbol", "ts")
+			var refused *qdb.SQLError
+			if errors.As(err, &refused) && strings.Contains(refused.Message, "table does not exist") {
+				missing = append(missing, part...)
+				continue
+			}
 			if err != nil {
 				return nil, fmt.Errorf("cannot look for acknowledged rows: %w", err)
 			}

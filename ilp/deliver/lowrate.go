@@ -342,7 +342,7 @@ func (l *lowRate) run(ctx context.Context) {
 			}
 			l.d.trouble(fromLowRate, err.Error())
 			l.d.Stats.Retries.Add(1)
-			if errors.Is(err, qdb.ErrUnreachable) {
+			if errors.Is(err, qdb.ErrUnreachable) || sender.RefusedTable(err) {
 				l.d.lost.Add(1)
 			}
 			if !l.d.sched.Sleep(ctx, wait) {

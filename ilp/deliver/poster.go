@@ -107,7 +107,7 @@ func (p *poster) deliver(ctx context.Context, b *batch) bool {
 		default:
 			p.d.trouble(p.from, p.d.troubleOf(b, &res))
 		}
-		if lostConnection(res.Cause) {
+		if callsForPrepare(res.Cause) {
 			p.d.lost.Add(1)
 		}
 		p.d.Stats.Retries.Add(1)
@@ -146,11 +146,13 @@ func (d *Deliverer) answer(b *batch) {
 	}
 }
 
-// lostConnection: who answers next may be another server, or the same one after a
-// restart, perhaps with tables that it makes up by itself: without DEDUP, a batch
-// sent twice would be stored twice.
-func lostConnection(c sender.Cause) bool {
-	return c == sender.CauseUnreachable || c == sender.CauseBroken
+// callsForPrepare says whether the tables must be looked at before more is sent. After a
+// lost connection another server may answer next, or the same one after a restart, perhaps
+// with tables that it makes up by itself: without DEDUP, a batch sent twice would be stored
+// twice. And a table that is not there was dropped, or somebody between us and QuestDB has
+// another one behind it now: it is made again, and what it lacks is told.
+func callsForPrepare(c sender.Cause) bool {
+	return c == sender.CauseUnreachable || c == sender.CauseBroken || c == sender.CauseSchema
 }
 
 // trouble tells what keeps rows from being stored, once.

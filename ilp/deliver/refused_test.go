@@ -201,7 +201,8 @@ func TestQuarantineFlood(t *testing.T) {
 // A table of the wrong shape is no fault of the rows: nothing is quarantined, the
 // trouble names the command, and delivery goes on when it is mended.
 func TestSchema(t *testing.T) {
-	r := newRig(t, 9, rigOptions{feeds: 1, inputs: 300, lane: smallLane})
+	var prepared atomic.Int64
+	r := newRig(t, 9, rigOptions{feeds: 1, inputs: 300, lane: smallLane, opt: Options{Prepare: func(context.Context) error { prepared.Add(1); return nil }}})
 	r.db.schema["trades"] = math.MaxInt // until it was told
 	var told atomic.Bool
 	stop := make(chan struct{})
@@ -223,6 +224,9 @@ func TestSchema(t *testing.T) {
 	r.run(0, false)
 	if !told.Load() {
 		t.Error("no trouble was told")
+	}
+	if prepared.Load() < 2 {
+		t.Error("a table is not there, and nobody has made it again")
 	}
 	if n := r.d.Stats.Quarantined.Load(); n != 0 {
 		t.Errorf("%d rows in quarantine", n)

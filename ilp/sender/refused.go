@@ -121,6 +121,13 @@ func aboutRow(err error) (reason string, line int, ok bool) {
 	return tidy(refusal.Message), refusal.Line, a.aboutRows(refusal.HttpStatus())
 }
 
+// RefusedTable says whether a Flush failed because a table is not as it should be, or is not
+// there: every row of it would be refused.
+func RefusedTable(err error) bool {
+	var refusal *questdb.HttpError
+	return errors.As(err, &refusal) && aboutSchema(refusal.Message)
+}
+
 // tooLarge: the answer was 413. Where it has no JSON, the client has only a text for it.
 func tooLarge(err error) bool {
 	var refusal *questdb.HttpError

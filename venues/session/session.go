@@ -121,7 +121,7 @@ type Session struct {
 	unpublished bool   // frames have been stepped since the last publish
 
 	counters Counters
-	vain     [2]vain // of the direct connection, and of the second one
+	vain     [2]vain                         // of the direct connection, and of the second one
 	broken   atomic.Pointer[task.PanicError] // of a goroutine beside the owner
 	status   atomic.Pointer[feed.Status]
 }
