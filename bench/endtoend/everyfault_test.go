@@ -153,7 +153,7 @@ func (p *faultPass) cast() (symbols map[string][]string, first []simvenue.Fault)
 		var faults []simvenue.Fault
 		for _, name := range p.faults {
 			i := slices.IndexFunc(simvenue.Faults(), func(k simvenue.FaultKind) bool { return k.Name == name })
-			if kind := simvenue.Faults()[i]; len(kind.Venues) > 0 && !slices.Contains(kind.Venues, v) {
+			if kind := simvenue.Faults()[i]; len(kind.Venues()) > 0 && !slices.Contains(kind.Venues(), v) {
 				continue
 			}
 			if name == "malformed" && (v == "kraken") != (p.name == "CON") {

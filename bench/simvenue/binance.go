@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
-	"deeptape/bench/world"
 	"github.com/valyala/fastjson"
+
+	"deeptape/bench/world"
 )
 
 // binance is Binance spot. Only streams that the data hold carry frames:
@@ -21,7 +23,18 @@ type binance struct{ v *Venue }
 const maxStreams = 1024 // per connection
 
 func (b *binance) facts() facts {
-	return facts{connects: 300, window: 5 * time.Minute, messages: 5, pings: true}
+	return facts{
+		form: regexp.MustCompile(`^[A-Z0-9]{2,}$`), example: "BTCUSDT", symbol: func(base string) string { return base + "USDT" },
+		faults: []string{faultNotice, faultStale, fault429},
+		bid:    func(px, qty string, _ int64) (list, bid string) { return `"b":[`, `["` + px + `","` + qty + `"]` },
+		main:   true, standing: true,
+		connects: 300, window: 5 * time.Minute, messages: 5, pings: true,
+	}
+}
+
+// isStream tells whether a path is a WebSocket endpoint: there are several.
+func (b *binance) isStream(path string) bool {
+	return path == "/ws" || path == "/stream" || strings.HasPrefix(path, "/ws/")
 }
 
 func (b *binance) topicName(k kind, sym *symbol, _ int) string {

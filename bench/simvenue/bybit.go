@@ -3,12 +3,14 @@ package simvenue
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
-	"deeptape/bench/world"
 	"github.com/valyala/fastjson"
+
+	"deeptape/bench/world"
 )
 
 // bybit is one market of Bybit v5: orderbook.{1,50,200,1000} and publicTrade.
@@ -19,10 +21,22 @@ type bybit struct {
 }
 
 func (b *bybit) facts() facts {
-	return facts{
-		wsPath: "/v5/public/" + b.category, inBand: true, depths: []int{50, 200, 1000}, depth: 200,
+	f := facts{
+		form: regexp.MustCompile(`^[A-Z0-9]{2,}$`), example: "BTCUSDT", symbol: func(base string) string { return base + "USDT" },
+		faults:       []string{faultReset},
+		bid:          func(px, qty string, _ int64) (list, bid string) { return `"b":[`, `["` + px + `","` + qty + `"]` },
+		countsFrames: true,
+		wsPath:       "/v5/public/" + b.category, inBand: true, depths: []int{50, 200, 1000}, depth: 200,
 		connects: 500, window: 5 * time.Minute, messages: 50, batches: true, countsSent: true,
 	}
+	if b.category == "linear" {
+		f.size = func(base string, m *world.Symbol) {
+			if base == "BTC" {
+				m.PxDecimals, m.QtyDecimals, m.StartPx = 1, 3, m.StartPx/1e7*1e7
+			}
+		}
+	}
+	return f
 }
 
 func (b *bybit) topicName(k kind, sym *symbol, depth int) string {

@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
-	"deeptape/bench/world"
 	"github.com/valyala/fastjson"
+
+	"deeptape/bench/world"
 )
 
 // coinbase is Coinbase Advanced Trade: level2, market_trades and heartbeats.
@@ -18,7 +20,19 @@ import (
 type coinbase struct{ v *Venue }
 
 func (c *coinbase) facts() facts {
-	return facts{wsPath: "", inBand: true, connects: 8, window: time.Second, messages: 8, batches: true, countsSent: true}
+	return facts{
+		form: regexp.MustCompile(`^[A-Z0-9]+-[A-Z0-9]+$`), example: "BTC-USD", symbol: func(base string) string { return base + "-USD" },
+		size: func(base string, m *world.Symbol) { // the whole book of the venue, in one frame
+			if m.Depth *= 3; base == "BTC" {
+				m.Depth = 22_000
+			}
+		},
+		faults: []string{faultReset},
+		bid: func(px, qty string, stampNs int64) (list, bid string) {
+			return `"updates":[`, `{"side":"bid","event_time":"` + rfc3339(stampNs-3_000_000, 6) + `","price_level":"` + px + `","new_quantity":"` + qty + `"}`
+		},
+		wsPath: "", inBand: true, connects: 8, window: time.Second, messages: 8, batches: true, countsSent: true,
+	}
 }
 
 func (c *coinbase) topicName(k kind, sym *symbol, _ int) string {

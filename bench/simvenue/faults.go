@@ -59,33 +59,42 @@ const (
 // FaultKind is a row of the table of faults.
 type FaultKind struct {
 	Name, Does string
-	Venues     []string // where it can occur; none: everywhere
+}
+
+// Venues are those where it can occur, in order; none: everywhere.
+func (f FaultKind) Venues() (names []string) {
+	for _, name := range Venues() {
+		if hasName(factsOf(name).faults, f.Name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // faultTable says what each fault does, and where it can occur.
 var faultTable = []FaultKind{
-	{faultDrop, "the frame is not sent; the true book has it, and it has its number", nil},
-	{faultDuplicate, "the frame is sent twice", nil},
-	{faultReorder, "the frame is sent after the topic's next one", nil},
-	{faultDisconnect, "after the frame, every connection carrying the symbol ends without a close frame", nil},
-	{faultCutOne, "the same for one of them, the one that has carried it longest", nil},
-	{faultStall, "after the frame, those connections get nothing for 3 s, not even pings; then all that was due", nil},
-	{faultHalfOpen, "after the frame, those connections stay open, and nothing comes or is read any more", nil},
-	{faultLoris, "the frame comes a byte at a time, and nothing else", nil},
-	{faultOversized, "the frame's header promises 1 GB, and nothing comes after the frame", nil},
-	{faultMalformed, "the frame's second half is missing", nil},
-	{faultFragmented, "the frame comes in three fragments with a ping in between", nil},
-	{faultCrossed, "the frame holds a bid that the true book has not, at about its tenth best ask: the book stays crossed", nil},
-	{faultCorrupt, "the frame's checksum is wrong", []string{"kraken", "okx"}},
-	{faultZero, "from the frame on, checksums are 0: of the symbol, or of the venue if no symbol is named", []string{"kraken", "okx"}},
-	{faultReset, "the ids begin anew: a smaller seqId (okx), a snapshot with u 1 (bybit), number 0 of the connection (coinbase)", []string{"okx", "bybit", "bybit_linear", "coinbase"}},
-	{faultNotice, "the venue says that it will close the connection, and does so after 60 s", []string{"binance", "okx"}},
-	{faultRefuse, "the N-th subscription to the book is refused (binance: by message, not by URL)", nil},
-	{faultSilent, "the N-th subscription to the book is acknowledged, and nothing comes", nil},
-	{faultOdd, "the N-th subscription to the book is refused in other words than the sheet has: no id and a capital E (kraken), a list that leaves the product out (coinbase), in a field of its own (binance), a frame that nobody knows (okx, bybit)", nil},
-	{faultIgnore, "the N-th subscription to the book has no answer, and nothing comes", nil},
-	{faultStale, "the answer to the N-th depth request is an old book: its lastUpdateId lies before the first diff", []string{"binance"}},
-	{fault429, "the answer to the N-th depth request is 429 with Retry-After: 1", []string{"binance"}},
+	{faultDrop, "the frame is not sent; the true book has it, and it has its number"},
+	{faultDuplicate, "the frame is sent twice"},
+	{faultReorder, "the frame is sent after the topic's next one"},
+	{faultDisconnect, "after the frame, every connection carrying the symbol ends without a close frame"},
+	{faultCutOne, "the same for one of them, the one that has carried it longest"},
+	{faultStall, "after the frame, those connections get nothing for 3 s, not even pings; then all that was due"},
+	{faultHalfOpen, "after the frame, those connections stay open, and nothing comes or is read any more"},
+	{faultLoris, "the frame comes a byte at a time, and nothing else"},
+	{faultOversized, "the frame's header promises 1 GB, and nothing comes after the frame"},
+	{faultMalformed, "the frame's second half is missing"},
+	{faultFragmented, "the frame comes in three fragments with a ping in between"},
+	{faultCrossed, "the frame holds a bid that the true book has not, at about its tenth best ask: the book stays crossed"},
+	{faultCorrupt, "the frame's checksum is wrong"},
+	{faultZero, "from the frame on, checksums are 0: of the symbol, or of the venue if no symbol is named"},
+	{faultReset, "the ids begin anew: a smaller seqId (okx), a snapshot with u 1 (bybit), number 0 of the connection (coinbase)"},
+	{faultNotice, "the venue says that it will close the connection, and does so after 60 s"},
+	{faultRefuse, "the N-th subscription to the book is refused (binance: by message, not by URL)"},
+	{faultSilent, "the N-th subscription to the book is acknowledged, and nothing comes"},
+	{faultOdd, "the N-th subscription to the book is refused in other words than the sheet has: no id and a capital E (kraken), a list that leaves the product out (coinbase), in a field of its own (binance), a frame that nobody knows (okx, bybit)"},
+	{faultIgnore, "the N-th subscription to the book has no answer, and nothing comes"},
+	{faultStale, "the answer to the N-th depth request is an old book: its lastUpdateId lies before the first diff"},
+	{fault429, "the answer to the N-th depth request is 429 with Retry-After: 1"},
 }
 
 // frameFaults strike a book update.
@@ -100,8 +109,8 @@ func FaultHelp() string {
 	var b strings.Builder
 	for _, f := range faultTable {
 		where := "every venue"
-		if len(f.Venues) > 0 {
-			where = strings.Join(f.Venues, ", ")
+		if len(f.Venues()) > 0 {
+			where = strings.Join(f.Venues(), ", ")
 		}
 		fmt.Fprintf(&b, "  %-17s %s [%s]\n", f.Name, f.Does, where)
 	}
@@ -118,7 +127,8 @@ func FaultNames() []string {
 }
 
 func (f FaultKind) occursAt(venue string) bool {
-	return len(f.Venues) == 0 || hasName(f.Venues, venue)
+	venues := f.Venues()
+	return len(venues) == 0 || hasName(venues, venue)
 }
 
 func faultKind(name string) FaultKind {
@@ -221,7 +231,7 @@ func arm(faults []Fault, venues []*Venue) ([]*armedFault, error) {
 		case !served:
 			return nil, fmt.Errorf("cannot arm fault %q: %s is not served", f, f.Venue)
 		case !can:
-			return nil, fmt.Errorf("cannot arm fault %q: it occurs only at %s", f, strings.Join(kind.Venues, ", "))
+			return nil, fmt.Errorf("cannot arm fault %q: it occurs only at %s", f, strings.Join(kind.Venues(), ", "))
 		}
 		armed = append(armed, &armedFault{Fault: f})
 	}
@@ -331,26 +341,9 @@ func (v *Venue) cross(t *topic, p payload) payload {
 	if ask.px == "" {
 		return p
 	}
-	for _, form := range [][2]string{
-		{`"bids":[`, `{"price":` + ask.px + `,"qty":` + ask.qty + `}`},
-		{`"bids":[`, `["` + ask.px + `","` + ask.qty + `","0","1"]`},
-		{`"updates":[`, `{"side":"bid","event_time":"` + rfc3339(t.src.stampNs()-3_000_000, 6) + `","price_level":"` + ask.px + `","new_quantity":"` + ask.qty + `"}`},
-		{`"b":[`, `["` + ask.px + `","` + ask.qty + `"]`},
-	} {
-		switch v.proto.(type) {
-		case *kraken:
-			if form[1][0] != '{' {
-				continue
-			}
-		case *okx:
-			if form[1][0] != '[' {
-				continue
-			}
-		}
-		if i := bytes.Index(p.bare, []byte(form[0])); i >= 0 {
-			p.bare = insert(p.bare, i+len(form[0]), form[1])
-			break
-		}
+	list, bid := v.facts.bid(ask.px, ask.qty, t.src.stampNs())
+	if i := bytes.Index(p.bare, []byte(list)); i >= 0 {
+		p.bare = insert(p.bare, i+len(list), bid)
 	}
 	if p.wrapped != nil {
 		p.wrapped = wrap(t.name, p.bare)

@@ -6,12 +6,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"deeptape/bench/world"
 	"github.com/gobwas/ws"
+
+	"deeptape/bench/world"
 )
 
 // one is the last dialect of a venue: Kraken's with the smaller book.
@@ -24,7 +26,7 @@ func one(venue string) (last dialect) {
 	return last
 }
 
-var fiveVenues = []string{"coinbase", "kraken", "okx", "bybit", "bybit_linear"}
+var fiveVenues = slices.DeleteFunc(Venues(), func(name string) bool { return factsOf(name).main })
 
 // What each fault does to a follower that only listens, in virtual time. The
 // true book is never touched by it: a new subscription heals.

@@ -12,8 +12,9 @@ import (
 	"strings"
 	"testing"
 
-	"deeptape/bench/world"
 	"github.com/gobwas/ws"
+
+	"deeptape/bench/world"
 )
 
 // follower is a plain client of one symbol, by the sheet's rules: it keeps a

@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
-	"deeptape/bench/world"
 	"github.com/valyala/fastjson"
+
+	"deeptape/bench/world"
 )
 
 // kraken is Kraken spot, WebSocket v2: book, trade and instrument. Its numbers
@@ -19,6 +21,17 @@ type kraken struct{ v *Venue }
 
 func (k *kraken) facts() facts {
 	return facts{
+		form: regexp.MustCompile(`^[A-Za-z0-9.]+/[A-Za-z0-9]+$`), example: "BTC/USD", symbol: func(base string) string { return base + "/USD" },
+		size: func(base string, m *world.Symbol) { // one decimal for the dearest, eight for every size
+			if base == "BTC" {
+				m.PxDecimals, m.StartPx = 1, m.StartPx/1e7*1e7
+			}
+			m.QtyDecimals, m.MaxQtyBits = 8, 30
+		},
+		faults: []string{faultCorrupt, faultZero},
+		bid: func(px, qty string, _ int64) (list, bid string) {
+			return `"bids":[`, `{"price":` + px + `,"qty":` + qty + `}`
+		},
 		wsPath: "/v2", inBand: true, depths: []int{10, 25, 100, 500, 1000}, depth: 10,
 		connects: 150, window: 10 * time.Minute, messages: 50, truncates: true, batches: true, countsSent: true,
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
-	"regexp"
 	"strings"
 
 	"deeptape/bench/world"
@@ -22,20 +21,8 @@ func Markets(venue string, symbols ...string) []world.Symbol {
 		if i > 0 {
 			m.PerMille = 100
 		}
-		switch venue {
-		case "coinbase": // the whole book of the venue, in one frame
-			if m.Depth *= 3; base == "BTC" {
-				m.Depth = 22_000
-			}
-		case "kraken": // one decimal for the dearest, eight for every size
-			if base == "BTC" {
-				m.PxDecimals, m.StartPx = 1, m.StartPx/1e7*1e7
-			}
-			m.QtyDecimals, m.MaxQtyBits = 8, 30
-		case "bybit_linear":
-			if base == "BTC" {
-				m.PxDecimals, m.QtyDecimals, m.StartPx = 1, 3, m.StartPx/1e7*1e7
-			}
+		if size := factsOf(venue).size; size != nil {
+			size(base, &m)
 		}
 		list = append(list, m)
 	}
@@ -54,7 +41,7 @@ func midOf(symbol string) string {
 }
 
 // FollowerOf says how a venue follows the true mids of a seed's world, and what its clock
-// shows, drawn from the seed. Binance leads: it follows at once.
+// shows, drawn from the seed. The main venue follows at once.
 func FollowerOf(venue string, seed uint64) world.Follower {
 	h := fnv.New64a()
 	h.Write([]byte(venue))
@@ -66,7 +53,7 @@ func FollowerOf(venue string, seed uint64) world.Follower {
 		DriftPpb: rng.Int64N(4001) - 2000,
 		JitterNs: rng.Int64N(3) * 1_000_000,
 	}
-	if venue == "binance" {
+	if factsOf(venue).main {
 		f.DelayNs = 0
 	}
 	return f
@@ -85,7 +72,7 @@ func NewMarkets(venue string, seed uint64, startNs int64, symbols ...string) (*w
 			return nil, err
 		}
 	}
-	if venue != "binance" {
+	if !factsOf(venue).main {
 		h := fnv.New64a()
 		h.Write([]byte(venue))
 		seed ^= h.Sum64()
@@ -95,32 +82,20 @@ func NewMarkets(venue string, seed uint64, startNs int64, symbols ...string) (*w
 
 // spelled refuses a symbol that the venue cannot have.
 func spelled(venue, symbol string) error {
-	form, example := regexp.MustCompile(`^[A-Z0-9]{2,}$`), "BTCUSDT"
-	switch venue {
-	case "coinbase":
-		form, example = regexp.MustCompile(`^[A-Z0-9]+-[A-Z0-9]+$`), "BTC-USD"
-	case "kraken":
-		form, example = regexp.MustCompile(`^[A-Za-z0-9.]+/[A-Za-z0-9]+$`), "BTC/USD"
-	case "okx":
-		form, example = regexp.MustCompile(`^[A-Z0-9]+-[A-Z0-9]+(-[A-Z0-9]+)*$`), "BTC-USDT"
-	}
-	if form.MatchString(symbol) {
+	f := factsOf(venue)
+	if f.form.MatchString(symbol) {
 		return nil
 	}
 	if strings.ContainsAny(symbol, "*?!") {
-		return fmt.Errorf("cannot make a market %q at %s: it is a pattern, and there is no list that it could choose from; name the symbols, like %s", symbol, venue, example)
+		return fmt.Errorf("cannot make a market %q at %s: it is a pattern, and there is no list that it could choose from; name the symbols, like %s", symbol, venue, f.example)
 	}
-	return fmt.Errorf("cannot make a market %q at %s: its symbols are written like %s", symbol, venue, example)
-}
-
-func unknownVenue(name string) error {
-	return fmt.Errorf("no venue %q is simulated, the nearest is %q", name, nearest(name, Venues()))
+	return fmt.Errorf("cannot make a market %q at %s: its symbols are written like %s", symbol, venue, f.example)
 }
 
 // newMarket makes one source of all markets of a world, in the venue's dress.
 func newMarket(v *Venue, w *world.World) (*source, error) {
 	src := &source{name: v.name + " market", world: w, atNs: w.StartNs()}
-	if v.name == "binance" {
+	if v.facts.main {
 		src.name = "market"
 	}
 	for _, ws := range w.Symbols() {
@@ -144,7 +119,7 @@ func newMarket(v *Venue, w *world.World) (*source, error) {
 		ask, _ := sym.book.best(false)
 		sym.quote = [2]level{bid, ask}
 		sym.cache = staleCache(sym.book.body(5000), sym.firstID)
-		if v.name == "binance" { // its streams are there whoever asks
+		if v.facts.standing {
 			for _, k := range []kind{kindBook, kindTrade, kindQuote} {
 				v.topicOf(v.proto.topicName(k, sym, 0), k, sym, 0)
 			}
@@ -186,17 +161,7 @@ func newInstrument(symbol string, pxDecimals, qtyDecimals int) instrument {
 }
 
 // Symbol is how a venue writes what is traded against dollars.
-func Symbol(venue, base string) string {
-	switch venue {
-	case "coinbase":
-		return base + "-USD"
-	case "kraken":
-		return base + "/USD"
-	case "okx":
-		return base + "-USDT"
-	}
-	return base + "USDT"
-}
+func Symbol(venue, base string) string { return factsOf(venue).symbol(base) }
 
 // pair takes a symbol of any venue apart.
 func pair(symbol string) (base, quote string) {

@@ -9,8 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"deeptape/bench/world"
 	"github.com/valyala/fastjson"
+
+	"deeptape/bench/world"
 )
 
 // okx is OKX v5, public: books, bbo-tbt and trades. Its made markets carry the
@@ -22,6 +23,11 @@ const okxDepth = 400
 
 func (o *okx) facts() facts {
 	return facts{
+		form: regexp.MustCompile(`^[A-Z0-9]+-[A-Z0-9]+(-[A-Z0-9]+)*$`), example: "BTC-USDT", symbol: func(base string) string { return base + "-USDT" },
+		faults: []string{faultCorrupt, faultZero, faultReset, faultNotice},
+		bid: func(px, qty string, _ int64) (list, bid string) {
+			return `"bids":[`, `["` + px + `","` + qty + `","0","1"]`
+		},
 		wsPath: "/ws/v5/public", inBand: true, depths: []int{okxDepth}, depth: okxDepth,
 		connects: 3, window: time.Second, messages: 50, batches: true, countsSent: true,
 	}

@@ -116,7 +116,7 @@ func (l *loader) line(at int64, dir string, line []byte) error {
 		return err
 	}
 	if strings.HasPrefix(dir, "rest") || (dir == "" && !v.Exists("stream") && v.Exists("lastUpdateId")) {
-		if l.v.name != "binance" || !v.Exists("lastUpdateId") {
+		if l.v.facts.inBand || !v.Exists("lastUpdateId") {
 			l.src.skipped++
 			return nil
 		}

@@ -148,7 +148,7 @@ func New(opt Options) (*Server, error) {
 		worlds[name] = w
 	}
 	if opt.World != nil {
-		worlds["binance"] = opt.World
+		worlds[mainVenue()] = opt.World
 	}
 	if opt.Load != nil && len(opt.Faults) > 0 {
 		return nil, errors.New("cannot serve: faults do not strike a load")
@@ -159,7 +159,7 @@ func New(opt Options) (*Server, error) {
 	s := &Server{opt: opt, done: make(chan struct{}), conns: map[*conn]struct{}{}}
 	for _, r := range opt.Recordings {
 		if r.Venue == "" {
-			r.Venue = "binance"
+			r.Venue = mainVenue()
 		}
 		p, err := s.place(r.Venue)
 		if err == nil {
@@ -181,7 +181,7 @@ func New(opt Options) (*Server, error) {
 		p.v.sources = append(p.v.sources, src)
 	}
 	if opt.Load != nil {
-		p, err := s.place("binance")
+		p, err := s.place(loadVenue)
 		if err != nil {
 			return nil, err
 		}
@@ -230,7 +230,7 @@ func (s *Server) place(name string) (*place, error) {
 		return nil, err
 	}
 	p := &place{s: s, v: v}
-	if name != "binance" {
+	if !v.facts.main {
 		p.prefix = "/" + name
 	}
 	s.places = append(s.places, p)
@@ -367,7 +367,7 @@ func (s *Server) VenueSymbols(name string) []string {
 // none or clients have no choice.
 func (s *Server) Depth(name string) int {
 	for _, p := range s.places {
-		if p.v.name != name || len(p.v.proto.facts().depths) < 2 {
+		if p.v.name != name || len(p.v.facts.depths) < 2 {
 			continue
 		}
 		p.mu.Lock()

@@ -78,7 +78,7 @@ type sentPing struct {
 // not call back. A refusal is an HTTP answer, and there is no session.
 func (v *Venue) Open(nowNs int64, target Request, sink func(Frame)) (*Session, *Answer) {
 	v.wallNs = nowNs
-	f := v.proto.facts()
+	f := v.facts
 	keep := v.connects[:0]
 	for _, t := range v.connects {
 		if nowNs-t < int64(f.window) {
@@ -99,8 +99,10 @@ func (v *Venue) Open(nowNs int64, target Request, sink func(Frame)) (*Session, *
 	if !v.isStream(target.Path) {
 		return nil, &Answer{Status: 404, Body: []byte("no such endpoint")}
 	}
-	if b, ok := v.proto.(*binance); ok {
-		if a := b.target(s, target); a != nil {
+	if p, ok := v.proto.(interface {
+		target(s *Session, r Request) *Answer
+	}); ok {
+		if a := p.target(s, target); a != nil {
 			return nil, a
 		}
 	}
@@ -111,8 +113,8 @@ func (v *Venue) Open(nowNs int64, target Request, sink func(Frame)) (*Session, *
 
 // isStream tells whether a path is a WebSocket endpoint.
 func (v *Venue) isStream(path string) bool {
-	if v.name == "binance" {
-		return path == "/ws" || path == "/stream" || strings.HasPrefix(path, "/ws/")
+	if p, ok := v.proto.(interface{ isStream(path string) bool }); ok {
+		return p.isStream(path)
 	}
 	return strings.TrimSuffix(path, "/") == v.WSPath()
 }
@@ -177,7 +179,7 @@ func (s *Session) Tick(nowNs int64) {
 		s.bye(ws.StatusGoingAway, "after notice")
 		return
 	}
-	if v.proto.facts().pings {
+	if v.facts.pings {
 		if nowNs-s.bornNs >= int64(v.opt.ConnLife) {
 			s.bye(ws.StatusGoingAway, "24 hours")
 			return

@@ -76,7 +76,7 @@ func (v *Venue) apply(ev *event) {
 		panic("simvenue: " + sym.name + ": " + err.Error())
 	}
 	sym.book.lastID = ev.last
-	if v.proto.facts().truncates && ev.topic.depth > 0 {
+	if v.facts.truncates && ev.topic.depth > 0 {
 		sym.book.truncate(ev.topic.depth)
 	}
 }
@@ -105,7 +105,7 @@ func (v *Venue) made(ev *event) {
 	switch e.Kind {
 	case world.Trade:
 		sym.batch = append(sym.batch, e)
-		if !v.proto.facts().batches {
+		if !v.facts.batches {
 			v.flushTrades(sym)
 		}
 	case world.Quote:
@@ -130,7 +130,7 @@ func (v *Venue) level(sym *symbol, l world.Level) level {
 // nextID is the id that the next frame of a topic carries: the market's own, or
 // where the venue counts the frames of a topic, one more.
 func (v *Venue) nextID(t *topic, id int64) int64 {
-	if _, counts := v.proto.(*bybit); counts {
+	if v.facts.countsFrames {
 		return t.seq + 1
 	}
 	return id
@@ -152,7 +152,7 @@ func (v *Venue) madeDiff(sym *symbol, e world.Event) {
 	if v.opt.Ghosts {
 		bids, asks = sym.without(true, bids), sym.without(false, asks)
 	}
-	pushed := !v.proto.facts().truncates
+	pushed := !v.facts.truncates
 	zero := v.proto.qty(sym, 0)
 	gone := func(l level) level { return level{l.key, l.px, zero, "", true} }
 	var frames []frame
@@ -238,10 +238,10 @@ func (v *Venue) update(sym *symbol, frames []frame, first, last int64) {
 		f.t.events++
 		receivers += len(f.t.subs)
 	}
-	if v.proto.facts().countsSent && receivers == 0 && sym.src.world != nil {
+	if v.facts.countsSent && receivers == 0 && sym.src.world != nil {
 		return // nobody gets a frame: there is none
 	}
-	if v.proto.facts().countsSent && len(frames) > 0 {
+	if v.facts.countsSent && len(frames) > 0 {
 		first, last = frames[0].t.prev, frames[0].t.seq
 	}
 	sym.updates++

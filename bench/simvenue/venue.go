@@ -2,12 +2,13 @@ package simvenue
 
 import (
 	"fmt"
-	"sort"
+	"regexp"
 	"time"
 
-	"deeptape/bench/world"
 	"github.com/gobwas/ws"
 	"github.com/valyala/fastjson"
+
+	"deeptape/bench/world"
 )
 
 // Venue is one simulated market without socket, clock or goroutine: it is told
@@ -19,6 +20,7 @@ import (
 // limits and ends of connections go by; an event's atNs is the time of the data.
 type Venue struct {
 	name  string
+	facts facts // of proto, asked once
 	proto protocol
 	opt   VenueOptions
 
@@ -82,8 +84,25 @@ func (o *VenueOptions) setDefaults(f facts) {
 	}
 }
 
-// facts of a venue that the core works by.
+// facts of a venue that the core works by. Those that a name alone must tell are the same
+// before there is a Venue.
 type facts struct {
+	form    *regexp.Regexp              // of its symbols
+	example string                      // of one
+	symbol  func(base string) string    // how it writes what is traded against dollars
+	size    func(string, *world.Symbol) // makes a market of a base as large as the venue's; nil: as it is
+	faults  []string                    // that not every venue can have
+
+	// bid is one as it stands in a book frame, and what the list begins with that it is in.
+	bid func(px, qty string, stampNs int64) (list, bid string)
+
+	countsFrames bool // the id of a book frame is the one before it plus one, whatever the market's
+
+	// main is the venue that is meant where none is named: its URLs have no prefix, its
+	// market is the seed's own, and it follows the true mids at once.
+	main     bool
+	standing bool // its streams are there whoever asks
+
 	wsPath     string // the WebSocket endpoint; Binance has several and says so itself
 	inBand     bool   // the book's snapshot comes in the stream
 	depths     []int  // that a client may ask for; none: the whole book
@@ -258,8 +277,9 @@ func newVenue(name string, opt VenueOptions) (*Venue, error) {
 	}
 	v := &Venue{name: name, symbols: map[string]*symbol{}, topics: map[string]*topic{}, closed: map[string]int{}}
 	v.proto = protocol(v)
+	v.facts = v.proto.facts()
 	v.opt = opt
-	v.opt.setDefaults(v.proto.facts())
+	v.opt.setDefaults(v.facts)
 	v.limiter = weightLimiter{limit: v.opt.WeightLimit, banAfter: v.opt.BanAfter}
 	return v, nil
 }
@@ -279,25 +299,6 @@ func NewVenue(name string, w *world.World, faults []Fault, opt VenueOptions) (*V
 	armed, err := arm(faults, []*Venue{v})
 	v.faults = armed
 	return v, err
-}
-
-var protocols = map[string]func(*Venue) protocol{
-	"binance":      func(v *Venue) protocol { return &binance{v: v} },
-	"coinbase":     func(v *Venue) protocol { return &coinbase{v: v} },
-	"kraken":       func(v *Venue) protocol { return &kraken{v: v} },
-	"okx":          func(v *Venue) protocol { return &okx{v: v} },
-	"bybit":        func(v *Venue) protocol { return &bybit{v: v, category: "spot"} },
-	"bybit_linear": func(v *Venue) protocol { return &bybit{v: v, category: "linear"} },
-}
-
-// Venues are the names of those that are simulated, in order.
-func Venues() []string {
-	var names []string
-	for n := range protocols {
-		names = append(names, n)
-	}
-	sort.Strings(names)
-	return names
 }
 
 // Name of the venue, as in commands and configuration.
@@ -361,7 +362,7 @@ func (v *Venue) want(k kind, symbol string, depth int) (t *topic, known, depthOK
 		}
 		return nil, true, true
 	}
-	f := v.proto.facts()
+	f := v.facts
 	if k == kindBook && len(f.depths) > 0 {
 		for _, d := range f.depths {
 			depthOK = depthOK || d == depth

@@ -12,8 +12,9 @@ import (
 	"strings"
 	"testing"
 
-	"deeptape/bench/world"
 	"github.com/gobwas/ws"
+
+	"deeptape/bench/world"
 )
 
 // A follower by the sheet's rules keeps the venue's true book, through a

@@ -82,7 +82,7 @@ func TestEveryFault(t *testing.T) {
 	}
 	var pairs []pair
 	for i, f := range faultNames {
-		for j, v := range venueNames {
+		for j, v := range venueNames() {
 			for lines := 1; lines <= 2; lines++ {
 				if occurs(f, v) && (!raceOn || (i+2*j+lines)%8 == 0) {
 					pairs = append(pairs, pair{v, f, lines})

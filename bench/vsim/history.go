@@ -44,7 +44,7 @@ type whole struct {
 }
 
 func newHistory(venue string, w *world.World) *history {
-	h := &history{read: reader{venue: venue}, byName: map[string]*symbolHistory{}}
+	h := &history{read: reader{dialect: dialectOf(venue)}, byName: map[string]*symbolHistory{}}
 	for _, s := range w.Symbols() {
 		sh := &symbolHistory{
 			venue: venue, name: s.Name, start: &book{}, byTime: map[int64][]int{}, snapshots: map[int64][]*whole{},

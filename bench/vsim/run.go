@@ -134,7 +134,7 @@ func Run(seed uint64, plan Plan, trace bool) Result {
 	for _, v := range r.venues {
 		for _, s := range v.core.Strikes() {
 			if s.Receivers > 0 || s.First == s.Last {
-				r.stats.Struck[slices.Index(venueNames, v.name)][slices.Index(faultNames, s.Fault)]++
+				r.stats.Struck[slices.Index(venueNames(), v.name)][slices.Index(faultNames, s.Fault)]++
 			}
 		}
 	}
@@ -207,9 +207,9 @@ func (r *run) draw() []string {
 	}
 	one := func() string {
 		if m.chance(400) {
-			return "binance"
+			return dialects[0].venue
 		}
-		return venueNames[1+m.rng.IntN(numVenues-1)]
+		return dialects[1+m.rng.IntN(numVenues-1)].venue
 	}
 	names := []string{one()}
 	if second := one(); m.chance(250) && second != names[0] {
@@ -239,20 +239,15 @@ func (r *run) open(name string, seed uint64, first, peaceful bool, faulty time.D
 			symbols[i].PerMille += 20
 		}
 	}
-	switch name {
-	case "binance":
-		c.Depth = 5000
-	case "kraken":
-		c.Depth = []int{10, 25, 100, 1000}[m.rng.IntN(4)]
-	case "bybit", "bybit_linear":
-		c.Depth = []int{50, 200}[m.rng.IntN(2)]
-	}
-	least := 15 * time.Second // or a book that begins anew each time would not get going
-	if name == "binance" {
-		least = 5 * time.Second
+	d := dialectOf(name)
+	switch n := len(d.depths); {
+	case n == 1:
+		c.Depth = d.depths[0]
+	case n > 1:
+		c.Depth = d.depths[m.rng.IntN(n)]
 	}
 	if m.chance(300) && r.plan.Venue == "" {
-		c.ReconnectEvery = config.Duration(m.between(least, 40*time.Second))
+		c.ReconnectEvery = config.Duration(m.between(d.reconnectLeast, 40*time.Second))
 	}
 	var faults []simvenue.Fault
 	switch {

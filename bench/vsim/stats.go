@@ -17,7 +17,7 @@ type Stats struct {
 	Frames, Lost, Deferred int64
 	Gaps, Verified         int                       // intervals of coverage
 	Compared               int                       // books called verified that were held against the market's own
-	Struck                 [numVenues][numFaults]int // by the venues' own faults, as in venueNames and faultNames
+	Struck                 [numVenues][numFaults]int // by the venues' own faults, as in dialects and faultNames
 }
 
 func (s *Stats) add(o *Stats) {
@@ -54,7 +54,7 @@ func (s *Stats) struck() string {
 	var b strings.Builder
 	for f, name := range faultNames {
 		fmt.Fprintf(&b, "%-17s", name)
-		for v, venue := range venueNames {
+		for v, venue := range venueNames() {
 			fmt.Fprintf(&b, " %s %d", venue, s.Struck[v][f])
 		}
 		b.WriteByte('\n')

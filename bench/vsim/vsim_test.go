@@ -12,6 +12,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"deeptape/bench/simvenue"
+	"deeptape/venues/registry"
 )
 
 func number(t *testing.T, name string, otherwise uint64) uint64 {
@@ -130,5 +133,14 @@ func TestCanary(t *testing.T) {
 			line, _, _ := strings.Cut(string(out[at:]), "\n")
 			t.Logf("found in %s: %.200s", time.Since(start).Round(time.Millisecond), line)
 		})
+	}
+}
+
+// TestDialects: each venue that is recorded and each that is simulated has a dialect here.
+func TestDialects(t *testing.T) {
+	names := venueNames()
+	slices.Sort(names)
+	if !slices.Equal(names, registry.Names()) || !slices.Equal(names, simvenue.Venues()) || len(names) != numVenues {
+		t.Errorf("dialects of %v; recorded are %v, simulated are %v", names, registry.Names(), simvenue.Venues())
 	}
 }

@@ -8,19 +8,17 @@ import (
 	"deeptape/hotpath/event"
 )
 
-// The venues and the faults that they make themselves, in the order of Stats.Struck.
-const numVenues, numFaults = 6, 22
+// numFaults is len(faultNames), for an array.
+const numFaults = 22
 
-var (
-	venueNames = []string{"binance", "coinbase", "kraken", "okx", "bybit", "bybit_linear"}
-	faultNames = simvenue.FaultNames()
-)
+// faultNames are the faults that venues make themselves, in the order of Stats.Struck.
+var faultNames = simvenue.FaultNames()
 
 // occurs tells whether a venue can have a fault.
 func occurs(fault, venue string) bool {
 	for _, f := range simvenue.Faults() {
 		if f.Name == fault {
-			return len(f.Venues) == 0 || slices.Contains(f.Venues, venue)
+			return len(f.Venues()) == 0 || slices.Contains(f.Venues(), venue)
 		}
 	}
 	return false

@@ -86,8 +86,8 @@ func rfc3339(text string) int64 {
 
 // reader reads the frames of one venue.
 type reader struct {
-	venue string
-	p     fastjson.Parser
+	dialect *dialect
+	p       fastjson.Parser
 }
 
 // pairs appends levels that are arrays, or objects with the given keys.
@@ -120,40 +120,7 @@ func (r *reader) book(frame []byte) (s sent, err error) {
 	if err != nil {
 		return s, err
 	}
-	switch r.venue {
-	case "binance":
-		if v.Exists("lastUpdateId") {
-			s.whole, s.last = true, integer(v, "lastUpdateId")
-			s.levels, err = both(v, "bids", "asks", "0", "1")
-			return s, err
-		}
-		s.first, s.last, s.ts = integer(v, "U"), integer(v, "u"), integer(v, "E")*1e6
-		s.levels, err = both(v, "b", "a", "0", "1")
-	case "coinbase":
-		e := v.Get("events", "0")
-		s.whole = word(e, "type") == "snapshot"
-		for _, u := range e.GetArray("updates") {
-			s.ts = max(s.ts, rfc3339(word(u, "event_time")))
-			if s.levels, err = pairs(s.levels, []*fastjson.Value{u}, word(u, "side") == "offer", "price_level", "new_quantity"); err != nil {
-				return s, err
-			}
-		}
-	case "kraken":
-		d := v.Get("data", "0")
-		s.whole, s.ts = word(v, "type") == "snapshot", rfc3339(word(d, "timestamp"))
-		s.levels, err = both(d, "bids", "asks", "price", "qty")
-	case "okx":
-		d := v.Get("data", "0")
-		s.whole, s.ts = word(v, "action") == "snapshot", integer(d, "ts")*1e6
-		s.last, s.first = integer(d, "seqId"), integer(d, "prevSeqId")+1
-		s.levels, err = both(d, "bids", "asks", "0", "1")
-	default:
-		d := v.Get("data")
-		s.whole, s.ts = word(v, "type") == "snapshot", integer(v, "cts")*1e6
-		s.last = integer(d, "u")
-		s.first = s.last
-		s.levels, err = both(d, "b", "a", "0", "1")
-	}
+	s, err = r.dialect.book(v)
 	return s, err
 }
 
@@ -171,29 +138,7 @@ func (r *reader) trades(frame []byte) (list []trade, err error) {
 		}
 		list = append(list, trade{id: id, px: p, qty: q, sell: sell, ts: ts})
 	}
-	switch r.venue {
-	case "binance":
-		add(v, strconv.FormatInt(integer(v, "t"), 10), "p", "q", v.GetBool("m"), integer(v, "T")*1e6)
-	case "coinbase": // newest first, and the side is the maker's
-		for _, d := range v.GetArray("events", "0", "trades") {
-			add(d, word(d, "trade_id"), "price", "size", word(d, "side") == "BUY", rfc3339(word(d, "time")))
-		}
-		for i, j := 0, len(list)-1; i < j; i, j = i+1, j-1 {
-			list[i], list[j] = list[j], list[i]
-		}
-	case "kraken":
-		for _, d := range v.GetArray("data") {
-			add(d, strconv.FormatInt(integer(d, "trade_id"), 10), "price", "qty", word(d, "side") == "sell", rfc3339(word(d, "timestamp")))
-		}
-	case "okx":
-		for _, d := range v.GetArray("data") {
-			add(d, word(d, "tradeId"), "px", "sz", word(d, "side") == "sell", integer(d, "ts")*1e6)
-		}
-	default:
-		for _, d := range v.GetArray("data") {
-			add(d, word(d, "i"), "p", "v", word(d, "S") == "Sell", integer(d, "T")*1e6)
-		}
-	}
+	r.dialect.trades(v, add)
 	return list, err
 }
 
@@ -210,18 +155,9 @@ func (r *reader) quote(frame []byte) (id int64, q quote, err error) {
 			*[]*int64{&q.bidPx, &q.bidQty, &q.askPx, &q.askQty}[i] = n
 		}
 	}
-	switch r.venue {
-	case "binance":
-		id = integer(v, "u")
-		four(v, []string{"b"}, []string{"B"}, []string{"a"}, []string{"A"})
-	case "okx":
-		d := v.Get("data", "0")
-		id = integer(d, "seqId")
-		four(d, []string{"bids", "0", "0"}, []string{"bids", "0", "1"}, []string{"asks", "0", "0"}, []string{"asks", "0", "1"})
-	default:
-		d := v.Get("data")
-		id = integer(d, "u")
-		four(d, []string{"b", "0", "0"}, []string{"b", "0", "1"}, []string{"a", "0", "0"}, []string{"a", "0", "1"})
+	if r.dialect.quote == nil {
+		return 0, q, errors.New("a venue without quotes sends one")
 	}
+	id = r.dialect.quote(v, four)
 	return id, q, err
 }

@@ -63,10 +63,10 @@ type loadTopic struct {
 	tails [][]byte // by template
 }
 
+// loadVenue is whose frames a load has.
+const loadVenue = "binance"
+
 func newLoad(v *Venue, sched *world.Schedule) (*source, error) {
-	if v.name != "binance" {
-		return nil, fmt.Errorf("a load is of binance, not of %s", v.name)
-	}
 	src := &source{name: "load", atNs: sched.StartNs}
 	l := &loadSource{v: v, sched: sched}
 	for i := range sched.Load.Symbols {
