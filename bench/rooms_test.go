@@ -3,7 +3,9 @@ package bench
 import (
 	"go/ast"
 	"go/token"
+	"os"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -67,5 +69,37 @@ func TestVenuesStayInTheirFolders(t *testing.T) {
 			}
 			return true
 		})
+	}
+}
+
+// TestReadmes: each of the five folders has a README of about a screen, and each Go file
+// that one names is there.
+func TestReadmes(t *testing.T) {
+	paths := map[string]bool{}
+	for _, f := range sources(t) {
+		for p := f.path; p != "."; { // by every end of its path
+			paths[p] = true
+			_, rest, ok := strings.Cut(p, "/")
+			if !ok {
+				break
+			}
+			p = rest
+		}
+	}
+	goFile := regexp.MustCompile("`([\\w/]+\\.go)`")
+	for _, folder := range []string{"bench", "cmd", "hotpath", "ilp", "venues"} {
+		text, err := os.ReadFile("../" + folder + "/README.md")
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if n := strings.Count(string(text), "\n"); n > 100 {
+			t.Errorf("%s/README.md has %d lines", folder, n)
+		}
+		for _, m := range goFile.FindAllStringSubmatch(string(text), -1) {
+			if !paths[m[1]] && !strings.Contains(m[1], "NAME") {
+				t.Errorf("%s/README.md names %s, which is not there", folder, m[1])
+			}
+		}
 	}
 }
