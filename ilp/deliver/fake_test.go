@@ -45,6 +45,7 @@ type fakeDB struct {
 	schema      map[string]int // tables that are missing: so many posts refused
 	read        func()         // a request has been read, and is not yet stored
 	stored      func(rowKey, linetest.Row)
+	dropped     string                    // a table that is not there
 	swallows    func([]linetest.Row) bool // a request is answered with 204 and not stored
 	wal         string                    // dataset of wal_tables()
 }

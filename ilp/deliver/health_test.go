@@ -60,6 +60,28 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// TestAwayFor: a stop does not wait for a QuestDB that has been in trouble for so long, unless
+// it has taken a batch since the trouble began.
+func TestAwayFor(t *testing.T) {
+	var h Health
+	const d = 5 * time.Second
+	ns := func(seconds float64) int64 { return int64(seconds * 1e9) }
+	if h.AwayFor(d, ns(100)) {
+		t.Error("away without a trouble")
+	}
+	h.lastAckNs.Store(ns(9))
+	h.set(fromPoster1, "away", ns(10))
+	for _, c := range []struct {
+		lastAck, now float64
+		want         bool
+	}{{9, 14.9, false}, {9, 15, true}, {10, 15, false}, {12, 100, false}} {
+		h.lastAckNs.Store(ns(c.lastAck))
+		if got := h.AwayFor(d, ns(c.now)); got != c.want {
+			t.Errorf("in trouble since 10 s, the last batch at %v s, now %v s: %v", c.lastAck, c.now, got)
+		}
+	}
+}
+
 // After a lost connection the schema is looked at again before a row is sent: a
 // server that makes tables up by itself would have made them without DEDUP.
 func TestPreparesAgain(t *testing.T) {

@@ -16,6 +16,11 @@ import (
 
 // instants answers the query for rows of single instants.
 func (f *fakeDB) instants(w http.ResponseWriter, sql string) {
+	if f.dropped != "" && strings.Contains(sql, " FROM "+f.dropped+" ") {
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprintf(w, `{"query":%q,"error":"table does not exist [table=%s]","position":30}`, sql, f.dropped)
+		return
+	}
 	var rows []string
 	for k, row := range f.rows {
 		at := strings.Trim(qdb.FormatTime(k.ts), "'")
@@ -54,6 +59,17 @@ func TestLacking(t *testing.T) {
 		text, _ := r.d.Health.Trouble()
 		return strings.Contains(text, "lacks rows") && strings.Contains(text, "`heal`") && r.d.Lacks()
 	})
+	// The rows of a table that is not there are missing, too, and no reason to look no further.
+	r.db.set(func() { r.db.dropped = "trades" })
+	r.d.lacking.mu.Lock()
+	r.d.lacking.news = true
+	r.d.lacking.mu.Unlock()
+	time.Sleep(100 * time.Millisecond)
+	wait(t, "the trouble, with a table dropped", func() bool {
+		text, _ := r.d.Health.Trouble()
+		return strings.Contains(text, "lacks rows") && !strings.Contains(text, "cannot look for")
+	})
+	r.db.set(func() { r.db.dropped = "" })
 	wait(t, "instruments and coverage", func() bool {
 		has := map[string]bool{}
 		r.db.set(func() {

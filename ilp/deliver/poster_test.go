@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -72,5 +73,51 @@ func TestRetriesBackOff(t *testing.T) {
 		if got := post(c.answers...); !slices.Equal(got, c.want) {
 			t.Errorf("answers %v: waited %v, want %v", c.answers, got, c.want)
 		}
+	}
+}
+
+// TestTooLargeIsRemembered: what a 413 has taught holds for the batches that come: they are
+// sent in parts that are taken, and are not refused first.
+func TestTooLargeIsRemembered(t *testing.T) {
+	const most = 150 << 10
+	var sizes []int64
+	refused := 0
+	db := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		if r.ContentLength > most {
+			refused++
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
+			return
+		}
+		sizes = append(sizes, r.ContentLength)
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	defer db.Close()
+	d := New(Options{
+		DB: qdb.Conf{Addr: strings.TrimPrefix(db.URL, "http://")}, Log: slog.New(slog.DiscardHandler), NowNs: func() int64 { return time.Now().UnixNano() },
+		Prepare: func(context.Context) error { return nil },
+	}, task.Real{}.NewDoorbell(), nil)
+	p := newPoster(d, fromPoster1)
+	defer p.sender.Close()
+	row := "trades,venue=v,symbol=s note=\"" + strings.Repeat("x", 1000) + "\" 1\n"
+	for turn := uint64(1); turn <= 3; turn++ {
+		b := newBatch(0, 200)
+		b.reset(event.TableTrades)
+		b.turn, b.rows = turn, 200
+		b.body = append(b.body, strings.Repeat(row, 200)...)
+		sizes = nil
+		if !p.deliver(t.Context(), b) {
+			t.Fatal("the batch is given up")
+		}
+		total := int64(0)
+		for _, n := range sizes {
+			total += n
+		}
+		if total != int64(len(b.body)) || len(sizes) < 2 || len(sizes) > 4 {
+			t.Errorf("batch %d of %d bytes came as %v", turn, len(b.body), sizes)
+		}
+	}
+	if refused != 1 {
+		t.Errorf("%d requests were refused, want the first one only", refused)
 	}
 }
