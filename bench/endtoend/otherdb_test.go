@@ -19,6 +19,11 @@ func TestEmptyDatabase(t *testing.T) {
 	v := startVenue(t, t.TempDir(), "binance:EMPUSDT", "kraken:EMP/USD", "--seed", "43", "--for", "10m")
 	a := startAgent(t, v, proxy.database())
 	a.recordFor(3 * time.Second)
+	for began := time.Now(); a.status().Rows["book_delta"].Acked == 0; time.Sleep(100 * time.Millisecond) {
+		if time.Since(began) > 2*time.Minute {
+			t.Fatalf("nothing is acknowledged: %+v", a.status())
+		}
+	}
 	a.isWell(patience)
 
 	proxy.isAway(true)
