@@ -18,6 +18,7 @@ import (
 
 // What the decoders of several venues share.
 
+// Scales are how many decimals prices and sizes of an instrument have.
 type Scales struct{ Px, Qty int8 }
 
 // Uint reads a whole number of 0 or more; a missing one, or one with a fraction, is

@@ -71,6 +71,7 @@ func Renamed(v Venue, listed string) string {
 // NameSet is a set of names in any case.
 type NameSet map[string]bool
 
+// FoldedNames makes the set of names.
 func FoldedNames(names []string) NameSet {
 	f := NameSet{}
 	for _, n := range names {
@@ -79,4 +80,5 @@ func FoldedNames(names []string) NameSet {
 	return f
 }
 
+// Has says whether a name in any case is in the set.
 func (f NameSet) Has(name string) bool { return f[strings.ToUpper(name)] }

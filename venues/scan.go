@@ -23,6 +23,7 @@ type Decoding struct {
 	declined uint64         // what the scanner has handed over
 }
 
+// NewDecoding knows instruments by their Symbol, each by its place in insts.
 func NewDecoding(insts []event.Instrument) Decoding {
 	d := Decoding{Scales: make([]Scales, len(insts)), BySymbol: make(map[string]int, len(insts))}
 	for i, inst := range insts {
@@ -33,8 +34,10 @@ func NewDecoding(insts []event.Instrument) Decoding {
 	return d
 }
 
+// SetScale changes the scales at which the messages of inst are decoded.
 func (d *Decoding) SetScale(inst int, px, qty int8) { d.Scales[inst] = Scales{px, qty} }
 
+// Declined counts what the scanner has handed over: see Decoder.
 func (d *Decoding) Declined() uint64 { return d.declined }
 
 // InStream is decoding where the snapshots come in the stream. What REST has, cannot be
@@ -46,6 +49,7 @@ func (d *InStream) DecodeSnapshot(inst int, body []byte, b *Batch) ledger.Reason
 	return d.ParseSnapshot(inst, body, b)
 }
 
+// ParseSnapshot is DecodeSnapshot without a scanner.
 func (d *InStream) ParseSnapshot(_ int, _ []byte, b *Batch) ledger.Reason {
 	b.Reset()
 	return ledger.UnknownShape
@@ -96,6 +100,7 @@ type named struct {
 	inst int
 }
 
+// NewNameTable finds the places of names.
 func NewNameTable(insts map[string]int) NameTable {
 	n := NameTable{by: make(map[string]*named, len(insts))}
 	for i := range n.seen {

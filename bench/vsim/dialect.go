@@ -34,9 +34,9 @@ var dialects = []dialect{
 	{"binance", []int{5000}, 5 * time.Second, binanceBook, binanceTrades, binanceQuote},
 	{"coinbase", nil, 15 * time.Second, coinbaseBook, coinbaseTrades, nil},
 	{"kraken", []int{10, 25, 100, 1000}, 15 * time.Second, krakenBook, krakenTrades, nil},
-	{"okx", nil, 15 * time.Second, okxBook, okxTrades, okxQuote},
-	{"bybit", []int{50, 200}, 15 * time.Second, bybitBook, bybitTrades, bybitQuote},
-	{"bybit_linear", []int{50, 200}, 15 * time.Second, bybitBook, bybitTrades, bybitQuote},
+	{"okx", nil, 15 * time.Second, okxBook, okxTrades, quoteIn("bids", "asks", "seqId", "data", "0")},
+	{"bybit", []int{50, 200}, 15 * time.Second, bybitBook, bybitTrades, quoteIn("b", "a", "u", "data")},
+	{"bybit_linear", []int{50, 200}, 15 * time.Second, bybitBook, bybitTrades, quoteIn("b", "a", "u", "data")},
 }
 
 // numVenues is len(dialects), for an array.
@@ -54,9 +54,14 @@ func dialectOf(venue string) *dialect {
 	return &dialects[slices.IndexFunc(dialects, func(d dialect) bool { return d.venue == venue })]
 }
 
-// topOf are the places of the best level of both sides.
-func topOf(bids, asks string) (bidPx, bidQty, askPx, askQty []string) {
-	return []string{bids, "0", "0"}, []string{bids, "0", "1"}, []string{asks, "0", "0"}, []string{asks, "0", "1"}
+// quoteIn reads a quote that is a book of one level a side: by the names of its sides and of
+// its id, and where they are.
+func quoteIn(bids, asks, id string, path ...string) func(*fastjson.Value, addQuote) int64 {
+	return func(v *fastjson.Value, four addQuote) int64 {
+		d := v.Get(path...)
+		four(d, []string{bids, "0", "0"}, []string{bids, "0", "1"}, []string{asks, "0", "0"}, []string{asks, "0", "1"})
+		return integer(d, id)
+	}
 }
 
 func binanceBook(v *fastjson.Value) (s sent, err error) {
@@ -126,13 +131,6 @@ func okxTrades(v *fastjson.Value, add addTrade) {
 	}
 }
 
-func okxQuote(v *fastjson.Value, four addQuote) int64 {
-	d := v.Get("data", "0")
-	bidPx, bidQty, askPx, askQty := topOf("bids", "asks")
-	four(d, bidPx, bidQty, askPx, askQty)
-	return integer(d, "seqId")
-}
-
 func bybitBook(v *fastjson.Value) (s sent, err error) {
 	d := v.Get("data")
 	s.whole, s.ts = word(v, "type") == "snapshot", integer(v, "cts")*1e6
@@ -146,11 +144,4 @@ func bybitTrades(v *fastjson.Value, add addTrade) {
 	for _, d := range v.GetArray("data") {
 		add(d, word(d, "i"), "p", "v", word(d, "S") == "Sell", integer(d, "T")*1e6)
 	}
-}
-
-func bybitQuote(v *fastjson.Value, four addQuote) int64 {
-	d := v.Get("data")
-	bidPx, bidQty, askPx, askQty := topOf("b", "a")
-	four(d, bidPx, bidQty, askPx, askQty)
-	return integer(d, "u")
 }

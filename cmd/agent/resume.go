@@ -17,7 +17,7 @@ import (
 // for a journal that does not know.
 func (a *Agent) resumeFromDB(ctx context.Context, key instrumentKey) (r feed.Resume, err error) {
 	where := fmt.Sprintf("WHERE venue = %s AND symbol = %s", qdb.Quote(key.venue), qdb.Quote(key.symbol))
-	for table := range event.NumBulkTables {
+	for table := range event.TableBookDepth { // a row of book_depth has the ts of one of book_delta
 		res, err := a.db.Query(ctx, fmt.Sprintf("SELECT ts FROM %s %s LIMIT -1", a.db.Table(table.String()), where), "ts")
 		if err != nil {
 			return r, fmt.Errorf("cannot learn where the rows of %s %s end: %w", key.venue, key.symbol, err)
@@ -82,7 +82,7 @@ func (a *Agent) resumeAhead(ctx context.Context, keys []instrumentKey) error {
 	if after == 0 {
 		return nil
 	}
-	for table := range event.NumBulkTables {
+	for table := range event.TableBookDepth { // a row of book_depth has the ts of one of book_delta
 		res, err := a.db.Query(ctx, fmt.Sprintf("SELECT venue, symbol, max(ts) ts FROM %s WHERE ts > %s GROUP BY venue, symbol", a.db.Table(table.String()), qdb.FormatTime(after)), "venue", "symbol", "ts")
 		if err != nil {
 			return fmt.Errorf("cannot learn whether QuestDB is ahead of the journal: %w", err)
