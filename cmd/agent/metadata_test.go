@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"deeptape/cmd/config"
 	"deeptape/hotpath/task"
@@ -186,3 +188,60 @@ func TestMetadataSpelling(t *testing.T) {
 }
 
 func away503(string) (int, string) { return 503, "busy" }
+
+// silent counts what it is asked, and never answers.
+type silent struct{ asked *int }
+
+func (s silent) Get(ctx context.Context, _ string) (wire.Answer, error) {
+	*s.asked++
+	<-ctx.Done()
+	return wire.Answer{}, ctx.Err()
+}
+
+// A list that does not come keeps a start waiting for metadataWithin and no longer, however
+// many requests it would take, and the other venues have what theirs told. The start waits
+// for all of them because feeds and instruments are numbered over all venues.
+func TestMetadataSlowList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var text bytes.Buffer
+		a := &Agent{log: slog.New(slog.NewTextHandler(&text, nil)), clock: wire.NewClock(), machine: Machine{Sched: task.Real{}}, pastRuns: &past{}}
+		a.cfg.Venues = map[string]config.Venue{
+			"okx":     {Symbols: []string{"BTC-USDT", "BTC-USDT-SWAP"}}, // two lists: spot and swaps
+			"binance": {Symbols: []string{"btcusdt"}},
+		}
+		asked := 0
+		rests := map[string]session.Rest{"okx": silent{&asked}, "binance": answers(func(string) (int, string) {
+			return 200, `{"symbols":[{"symbol":"BTCUSDT","status":"TRADING","filters":[{"filterType":"PRICE_FILTER","tickSize":"0.01"}]}]}`
+		})}
+		var markets []*market
+		for _, name := range []string{"binance", "okx"} {
+			venue, err := registry.ByName(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			markets = append(markets, &market{name: name, venue: venue, rest: rests[name], budgets: session.NewBudgets(venue.Rules())})
+		}
+		began := time.Now()
+		if err := a.lookUp(t.Context(), markets); err != nil {
+			t.Fatal(err)
+		}
+		if waited := time.Since(began); waited != metadataWithin {
+			t.Errorf("the start waited for %s", waited)
+		}
+		if asked < 2 {
+			t.Errorf("%d requests do not show that they share a deadline", asked)
+		}
+		var found []string
+		for _, m := range markets {
+			for _, inst := range m.insts {
+				found = append(found, m.name+" "+inst.Symbol+" "+inst.Source)
+			}
+		}
+		if got := strings.Join(found, ", "); got != "binance BTCUSDT exchangeInfo, okx BTC-USDT messages, okx BTC-USDT-SWAP messages" {
+			t.Errorf("found %s", got)
+		}
+		if !strings.Contains(text.String(), "venue=okx") || strings.Contains(text.String(), "venue=binance") {
+			t.Errorf("the log:\n%s", text.String())
+		}
+	})
+}
